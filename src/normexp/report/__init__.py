@@ -1,1 +1,14 @@
-"""To come."""
+"""A report on a fitted classifier: its facts (:mod:`~normexp.report.summary`) apart from their look.
+
+:func:`summarise` gathers facts as frozen dataclasses; :func:`as_json` writes them for machines and :func:`render_html`
+for people, as one HTML file that needs no network. What is shown is decided in the template and its style sheet; what
+is true is decided in ``summary``, ``scores``, ``verdicts`` (with the risks they judge) and ``picks``. Whoever adds a
+section adds facts first, then a test of them, then the section.
+"""
+
+from normexp.report.facts import Score, Summary, Verdict
+from normexp.report.plain import as_json
+from normexp.report.render import render_html
+from normexp.report.summary import summarise
+
+__all__ = ["Score", "Summary", "Verdict", "as_json", "render_html", "summarise"]

@@ -1,0 +1,222 @@
+"""NumPy arrays to Numba kernels: blocks of rows, shared among the threads of the pool."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from normexp.backends.layout import Block, Rows
+from normexp.backends.threads import POOL
+from normexp.base.types import FloatVector, IntVector
+from normexp.kernels.cpu import cross_entropy as _cross_entropy
+from normexp.kernels.cpu import softmax as _softmax
+
+_ONE = np.ones(1)
+_NO_GRAD = {np.dtype(f): np.empty((0, 0), f) for f in (np.float32, np.float64)}
+_KERNELS = {"softmax": _softmax.softmax_rows, "log_softmax": _softmax.log_softmax_rows}
+_WHERE_MASKED = {"softmax": 0.0, "log_softmax": -np.inf}
+
+SMALL = 4096
+"""Up to so many logits, a call stays on the calling thread and sees its array as it is."""
+
+
+def normalise_small(of: str, rows: NDArray[Any], out: NDArray[Any]) -> None:
+    """softmax or log_softmax of few C-contiguous rows (N, K) of float32 or float64, N and K positive."""
+    _KERNELS[of](rows, _ONE, rows.dtype.itemsize == 8, out)
+
+
+def normalise(
+    of: str,
+    array: NDArray[Any],
+    axes: tuple[int, ...],
+    temperature: NDArray[np.float64] | None,
+    mask: NDArray[np.bool_] | None,
+    out: NDArray[Any] | None,
+    dtype: np.dtype[Any],
+) -> NDArray[Any]:
+    """softmax or log_softmax (``of``) of ``array`` along ``axes``, in ``out`` or in a new array of ``dtype``.
+
+    temperature and mask are broadcastable to the array; out may be the array itself.
+    """
+    kernel = _KERNELS[of]
+    source = Rows.of(array, axes)
+    result = source.empty_like(array, axes, dtype) if out is None or _overlaps(array, out) else out
+    sink = Rows.of(result, axes, like=source)
+    if not np.shares_memory(sink.view, result):  # an out that cannot be seen as rows
+        result = source.empty_like(array, axes, dtype)
+        sink = Rows.of(result, axes, like=source)
+    masks = None if mask is None else Rows.of(np.broadcast_to(mask, array.shape), axes, source, np.bool_)
+    heats = None if temperature is None else Rows.of(np.broadcast_to(temperature, array.shape), axes, source)
+    read_in_place = source.is_direct() and mask is None and heats is None and result is not array
+    write_in_place = sink.is_direct() and sink.dtype == source.dtype
+
+    def work(block: Block) -> None:
+        rows = source.part(block) if read_in_place else _gathered(source, masks, block)[0]
+        heat = _ONE
+        if heats is not None:
+            rows, heat = _tempered(rows, heats.gather(block))
+        filled = sink.part(block) if write_in_place else np.empty((len(rows), source.width), rows.dtype)
+        kernel(rows, heat, rows.dtype.itemsize == 8, filled)
+        if masks is not None:
+            filled[~masks.gather(block)] = _WHERE_MASKED[of]
+        if not write_in_place:
+            sink.scatter(filled, block)
+
+    _run(source.blocks(), work)
+    if out is not None and result is not out:
+        np.copyto(out, result)
+    return result if out is None else out
+
+
+def logsumexp(
+    array: NDArray[Any], axes: tuple[int, ...], mask: NDArray[np.bool_] | None, dtype: np.dtype[Any]
+) -> NDArray[Any]:
+    """log sum exp of ``array`` along ``axes``, in the shape of the batch."""
+    source = Rows.of(array, axes)
+    masks = None if mask is None else Rows.of(np.broadcast_to(mask, array.shape), axes, source, np.bool_)
+    out = np.full(source.count, -np.inf, dtype)
+    direct = source.is_direct() and mask is None
+
+    def work(block: Block) -> None:
+        rows, top = (source.part(block), None) if direct else _gathered(source, masks, block)
+        _softmax.logsumexp_rows(rows, rows.dtype.itemsize == 8, out[block.first : block.last])
+        if top is not None:
+            out[block.first : block.last] += top
+
+    _run(source.blocks(), work)
+    return source.unflatten(out)
+
+
+def index_loss(
+    array: NDArray[Any],
+    axes: tuple[int, ...],
+    target: IntVector,
+    row_weight: FloatVector,
+    *,
+    smoothing: float,
+    z_loss: float,
+    gamma: float,
+    grad_scale: float,
+    grad: NDArray[Any] | None,
+) -> FloatVector:
+    """Losses of all rows, and grad (of the array's shape) filled unless it is None.
+
+    target, row_weight and the losses have the batch's shape; a negative target is an ignored row.
+    """
+    source = Rows.of(array, axes)
+    index, weight = source.flatten(target), source.flatten(row_weight)
+
+    def kernel(rows: NDArray[Any], block: Block, loss: FloatVector, filled: NDArray[Any]) -> None:
+        part = slice(block.first, block.last)
+        _cross_entropy.index_rows(
+            rows, index[part], weight[part], smoothing, z_loss, gamma, rows.dtype.itemsize == 8, grad_scale, loss, filled
+        )
+
+    return _losses(source, axes, kernel, grad, exact_integers=z_loss == 0.0)
+
+
+def proportion_loss(
+    array: NDArray[Any],
+    axes: tuple[int, ...],
+    target: NDArray[Any],
+    weight: FloatVector,
+    *,
+    smoothing: float,
+    z_loss: float,
+    gamma: float,
+    grad_scale: float,
+    grad: NDArray[Any] | None,
+) -> FloatVector:
+    """Losses of all rows as above; target holds proportions in the array's shape, weight is (K,) or (0,)."""
+    source = Rows.of(array, axes)
+    wanted = Rows.of(target, axes, like=source)
+
+    def kernel(rows: NDArray[Any], block: Block, loss: FloatVector, filled: NDArray[Any]) -> None:
+        shares = wanted.gather(block).astype(np.float64)
+        _cross_entropy.proportion_rows(
+            rows, shares, weight, smoothing, z_loss, gamma, rows.dtype.itemsize == 8, grad_scale, loss, filled
+        )
+
+    return _losses(source, axes, kernel, grad, exact_integers=z_loss == 0.0)
+
+
+def total(loss: FloatVector) -> float:
+    """Sum of the losses of all rows, as if with twice the digits: the order of the rows does not matter."""
+    return float(_cross_entropy.exact_sum(np.ascontiguousarray(loss).reshape(-1)))
+
+
+def _losses(
+    source: Rows,
+    axes: tuple[int, ...],
+    kernel: Callable[[NDArray[Any], Block, FloatVector, NDArray[Any]], None],
+    grad: NDArray[Any] | None,
+    *,
+    exact_integers: bool,
+) -> FloatVector:
+    """Run a loss kernel block by block."""
+    loss = np.zeros(source.count)
+    sink = None if grad is None else Rows.of(grad, axes, like=source)
+    direct = source.is_direct()
+    write_in_place = sink is not None and sink.is_direct() and sink.dtype == source.dtype
+
+    def work(block: Block) -> None:
+        rows = source.part(block) if direct else _gathered(source, None, block, exact_integers=exact_integers)[0]
+        if sink is None:
+            filled = _NO_GRAD[rows.dtype]
+        else:
+            filled = sink.part(block) if write_in_place else np.empty_like(rows)
+        kernel(rows, block, loss[block.first : block.last], filled)
+        if sink is not None and not write_in_place:
+            sink.scatter(filled, block)
+
+    _run(source.blocks(), work)
+    return source.unflatten(loss)
+
+
+def _run(blocks: list[Block], work: Callable[[Block], None]) -> None:
+    """work(block) for each block, on as many threads as there are blocks and the pool allows."""
+    POOL.run(lambda piece: work(blocks[piece]), len(blocks))
+
+
+def _overlaps(array: NDArray[Any], out: NDArray[Any]) -> bool:
+    """Whether the two share memory without being the same entries in the same places."""
+    same = array.ctypes.data == out.ctypes.data and array.strides == out.strides and array.dtype == out.dtype
+    return not same and np.may_share_memory(array, out)
+
+
+def _gathered(
+    source: Rows, masks: Rows | None, block: Block, *, exact_integers: bool = True
+) -> tuple[NDArray[Any], NDArray[np.float64] | None]:
+    """A copy of the rows of a block, -inf where masked; and what was subtracted from each row, if anything."""
+    allowed = None if masks is None else masks.gather(block)
+    top = None
+    if exact_integers and allowed is None and source.view.dtype.kind in "iu" and source.view.dtype.itemsize == 8:
+        rows, top = source.gather_shifted(block)
+    else:
+        rows = source.gather(block)
+    if allowed is not None:
+        rows[~allowed] = -np.inf
+    return rows, top
+
+
+def _tempered(rows: NDArray[Any], heat: NDArray[np.float64]) -> tuple[NDArray[Any], NDArray[np.float64]]:
+    """Rows, and one positive temperature for each; temperatures of classes and the limit 0 are put into the rows."""
+    first = heat[:, 0].copy()
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        if not (heat == first[:, None]).all():
+            rows, first = rows / heat, np.ones(len(rows))
+            rows[np.isnan(rows) & (heat == 0.0)] = 0.0
+        cold = first == 0.0
+        if cold.any():
+            top = rows.max(axis=1, keepdims=True)
+            limit = np.where(rows == top, 0.0, -np.inf)
+            limit[~np.isfinite(top[:, 0])] = np.nan
+            rows = np.where(cold[:, None], limit, rows).astype(rows.dtype)
+            first[cold] = 1.0
+        warm = np.isinf(first)
+        if warm.any():
+            flat = np.where(np.isneginf(rows), -np.inf, rows * 0.0)  # NaN and +inf become NaN
+            rows = np.where(warm[:, None], flat, rows).astype(rows.dtype)
+            first[warm] = 1.0
+    return rows, first

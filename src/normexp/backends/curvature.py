@@ -1,0 +1,69 @@
+"""The row functions that a softmax regression sees, computed by the CPU kernels.
+
+``residual`` and ``tangent_product`` choose between the two-class and the many-class kernel by the
+number of score columns: one column is the score of class 1 against class 0.
+"""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from normexp.kernels.cpu import curvature as _curvature
+from normexp.kernels.cpu import sparse as _sparse
+
+Floats = NDArray[np.floating]
+
+
+def residual(
+    scores: NDArray[np.float64], target: NDArray[np.intp], weight: NDArray[np.float64], prob: Floats
+) -> tuple[float, float]:
+    """Turn scores into weighted residuals in place, store probabilities, return the sums of loss and entropy."""
+    kernel = _curvature.residual_binary if scores.shape[1] == 1 else _curvature.residual_rows
+    loss, entropy = kernel(scores, target, weight, prob)
+    return float(loss), float(entropy)
+
+
+def tangent_product(
+    tangent: Floats, prob: Floats, target: NDArray[np.intp], weight: NDArray[np.float64], damping: float
+) -> None:
+    """Multiply each row of tangent, in place, by that row's softmax covariance diag(q) - q q'.
+
+    q is p, moved towards the label by ``damping`` in [0, 1].
+    """
+    kernel = _curvature.curvature_binary if tangent.shape[1] == 1 else _curvature.curvature_rows
+    kernel(tangent, prob, target, weight, damping)
+
+
+def losses_along(
+    scores: NDArray[np.float64],
+    tangent: NDArray[np.float64],
+    target: NDArray[np.intp],
+    weight: NDArray[np.float64],
+    lengths: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Weighted sums of the loss at scores + length * tangent, one for each length."""
+    out = np.zeros(len(lengths))
+    _curvature.losses_along(scores, tangent, target, weight, lengths, out)
+    return out
+
+
+def csr_dot(matrix: "sparse.csr_matrix", dense: Floats, pool: ThreadPoolExecutor | None, parts: int) -> Floats:
+    """Product of a CSR matrix with a C-contiguous dense block, its rows split over the threads of pool."""
+    out = np.empty((matrix.shape[0], dense.shape[1]), dtype=np.result_type(matrix.dtype, dense.dtype))
+    indptr = matrix.indptr
+    # Equal numbers of stored entries, not of rows: text has long and short rows.
+    goals = np.linspace(0, int(indptr[-1]), parts + 1)[1:-1]
+    bounds = [0, *(int(b) for b in np.searchsorted(indptr, goals)), matrix.shape[0]]
+    arguments = (matrix.data, matrix.indices, indptr, dense)
+    if pool is None or parts == 1:
+        _sparse.csr_dot_rows(*arguments, 0, matrix.shape[0], out)
+        return out
+    jobs = [
+        pool.submit(_sparse.csr_dot_rows, *arguments, first, last, out)
+        for first, last in zip(bounds[:-1], bounds[1:], strict=True)
+    ]
+    for job in jobs:
+        job.result()
+    return out

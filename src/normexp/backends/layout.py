@@ -1,0 +1,150 @@
+"""From an array and its class axes to rows, block by block, without a copy of the whole.
+
+Any array is seen as (A, K, B): the batch axes that stride further than the classes, the classes, the batch
+axes that stride less. Rows are numbered a * B + b, in the order of memory. A block is a range of rows that
+fits a second-level cache; its size depends on the shape alone. Where the classes lie side by side (B = 1) and
+the dtype is one the kernels read, a block is a view; else it is gathered into scratch memory and the result
+scattered back.
+"""
+
+from dataclasses import dataclass
+from math import prod
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from normexp.base.precision import compute_dtype
+from normexp.kernels.cpu.transpose import TILE, gather_columns, scatter_columns
+
+BLOCK_ELEMENTS = 1 << 16  # 256 KiB of float32: within a second-level cache, some 50 microseconds of work
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Rows [first, last) of an array seen as (A, K, B): its part [a0:a1, :, b0:b1]."""
+
+    first: int
+    last: int
+    a0: int
+    a1: int
+    b0: int
+    b1: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """An array seen as (A, K, B), and the way back to its batch axes."""
+
+    view: NDArray[Any]
+    batch_shape: tuple[int, ...]
+    batch_order: tuple[int, ...]  # of memory, as positions in batch_shape
+    split: int  # how many of these make up A
+    dtype: np.dtype[Any]  # that the kernels read
+
+    @classmethod
+    def of(
+        cls, array: NDArray[Any], axes: tuple[int, ...], like: Self | None = None, dtype: Any = None
+    ) -> Self:
+        """See ``array`` as rows along ``axes``, in the row order of ``like`` and to be read as ``dtype`` when given."""
+        batch = [axis for axis in range(array.ndim) if axis not in axes]
+        steps = [abs(step) for step in array.strides]
+        reach = min((steps[axis] for axis in axes if array.shape[axis] > 1), default=0)
+        if like is None:
+            outer = sorted((axis for axis in batch if steps[axis] >= reach), key=lambda axis: -steps[axis])
+            inner = sorted((axis for axis in batch if steps[axis] < reach), key=lambda axis: -steps[axis])
+            order = tuple(batch.index(axis) for axis in (*outer, *inner))
+            split = len(outer)
+        else:
+            order = like.batch_order
+            split = like.split
+        sorted_axes = [batch[position] for position in order]
+        whole = array.transpose([*sorted_axes[:split], *axes, *sorted_axes[split:]])
+        A = prod(array.shape[axis] for axis in sorted_axes[:split])
+        K = prod(array.shape[axis] for axis in axes)
+        B = prod(array.shape[axis] for axis in sorted_axes[split:])
+        read_as = np.dtype(dtype) if dtype is not None else compute_dtype(array.dtype)
+        assert read_as is not None, array.dtype  # noqa: S101  (the door has refused it)
+        return cls(whole.reshape(A, K, B), tuple(array.shape[axis] for axis in batch), order, split, read_as)
+
+    @property
+    def count(self) -> int:
+        """How many rows there are."""
+        return int(self.view.shape[0] * self.view.shape[2])
+
+    @property
+    def width(self) -> int:
+        """How many classes there are."""
+        return int(self.view.shape[1])
+
+    def flatten(self, one_each: NDArray[Any]) -> NDArray[Any]:
+        """One value for each row, from the batch's shape to the order of the rows."""
+        return one_each.transpose(self.batch_order).reshape(-1)
+
+    def unflatten(self, one_each: NDArray[Any]) -> NDArray[Any]:
+        """One value for each row, from the order of the rows to the batch's shape."""
+        shape = [self.batch_shape[position] for position in self.batch_order]
+        return one_each.reshape(shape).transpose(np.argsort(self.batch_order))
+
+    def blocks(self) -> list[Block]:
+        """All blocks; none when there is nothing to compute."""
+        A, K, B = self.view.shape
+        if A * K * B == 0:
+            return []
+        if B == 1 or K * B <= BLOCK_ELEMENTS:
+            step = max(1, BLOCK_ELEMENTS // (K * B))
+            return [Block(a * B, min(a + step, A) * B, a, min(a + step, A), 0, B) for a in range(0, A, step)]
+        step = max(TILE, BLOCK_ELEMENTS // K // TILE * TILE)
+        return [
+            Block(a * B + b, a * B + min(b + step, B), a, a + 1, b, min(b + step, B))
+            for a in range(A)
+            for b in range(0, B, step)
+        ]
+
+    def is_direct(self) -> bool:
+        """Whether a block can be read or written where it lies."""
+        flags = self.view.flags
+        return self.view.shape[2] == 1 and self.view.dtype == self.dtype and flags.carray  # also aligned, writable
+
+    def part(self, block: Block) -> NDArray[Any]:
+        """The rows of a block where they lie; only where ``is_direct``."""
+        return self.view[block.a0 : block.a1, :, 0]
+
+    def scratch(self, block: Block) -> NDArray[Any]:
+        """Empty memory for the rows of a block."""
+        return np.empty((block.last - block.first, self.width), self.dtype)
+
+    def gather(self, block: Block) -> NDArray[Any]:
+        """A copy of the rows of a block, of a dtype that the kernels read."""
+        rows = self.scratch(block)
+        here = self.view[block.a0 : block.a1, :, block.b0 : block.b1]
+        if here.dtype == self.dtype and here.shape[2] > 1 and here.dtype.kind == "f" and here.flags.aligned:
+            gather_columns(here, rows)
+        else:
+            np.copyto(rows.reshape(here.shape[0], here.shape[2], -1), here.transpose(0, 2, 1), casting="unsafe")
+        return rows
+
+    def gather_shifted(self, block: Block) -> tuple[NDArray[Any], NDArray[np.float64]]:
+        """Rows of 64-bit integers minus their largest, exactly, and that largest: float64 alone would round both."""
+        here = self.view[block.a0 : block.a1, :, block.b0 : block.b1].transpose(0, 2, 1)
+        top = here.max(axis=2, keepdims=True)
+        below = top.astype(np.uint64) - here.astype(np.uint64)  # modulo 2**64, which is exact
+        rows = -below.astype(np.float64)
+        return rows.reshape(-1, self.width), top.reshape(-1).astype(np.float64)
+
+    def scatter(self, rows: NDArray[Any], block: Block) -> None:
+        """Write the rows of a block where they belong."""
+        here = self.view[block.a0 : block.a1, :, block.b0 : block.b1]
+        if here.dtype == rows.dtype and here.shape[2] > 1 and here.flags.aligned:
+            scatter_columns(rows, here)
+        else:
+            with np.errstate(over="ignore", under="ignore"):  # float16 has fewer exponents
+                np.copyto(here.transpose(0, 2, 1), rows.reshape(here.shape[0], here.shape[2], -1), casting="unsafe")
+
+    def empty_like(self, array: NDArray[Any], axes: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+        """An array of the same shape, laid out so that rows lie as they do here."""
+        batch = [axis for axis in range(array.ndim) if axis not in axes]
+        sorted_axes = [batch[position] for position in self.batch_order]
+        order = [*sorted_axes[: self.split], *axes, *sorted_axes[self.split :]]
+        empty = np.empty([array.shape[axis] for axis in order], dtype)
+        return empty.transpose(np.argsort(order))

@@ -1,0 +1,126 @@
+"""Checks at the door: one function per complaint. Kernels and backends trust what has passed here."""
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from normexp.base.errors import AxisError, DtypeError, RangeError, ShapeError
+from normexp.base.precision import compute_dtype
+
+
+def check_logits(
+    logits: Any, *, of: str, name: str = "logits"
+) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+    """Make an array of ``logits``, of a dtype that can be computed with; and where a masked array shows its entries."""
+    shown = None
+    if isinstance(logits, np.ma.MaskedArray):
+        shown = ~np.ma.getmaskarray(logits)
+        logits = logits.data
+    array = np.asarray(logits)
+    if compute_dtype(array.dtype) is None:
+        raise DtypeError(
+            f"{of}: {name} have dtype {array.dtype}; float16, bfloat16, float32, float64, bool or integers "
+            f"would be right. Convert them first."
+        )
+    if not array.dtype.isnative:
+        array = array.astype(array.dtype.newbyteorder("="))
+    return array, shown
+
+
+def check_axis(axis: Any, ndim: int, *, of: str) -> tuple[int, ...]:
+    """The axes as non-negative numbers in rising order; all of them for None."""
+    if axis is None:
+        return tuple(range(ndim))
+    axes = tuple(axis) if isinstance(axis, (tuple, list)) else (axis,)
+    found = []
+    for one in axes:
+        if isinstance(one, bool) or not hasattr(one, "__index__"):
+            raise DtypeError(f"{of}: axis is {axis!r}; an integer, a tuple of integers or None would be right.")
+        number = one.__index__()
+        if ndim == 0 and len(axes) == 1 and number in {0, -1}:
+            return ()
+        if not -ndim <= number < ndim:
+            raise AxisError(f"{of}: axis is {axis!r}, but the logits have {ndim} dimensions: {-ndim} to {ndim - 1}.")
+        found.append(number % ndim)
+    if len(set(found)) < len(found):
+        raise AxisError(f"{of}: axis {axis!r} names a dimension twice; name each once.")
+    return tuple(sorted(found))
+
+
+def check_temperature(temperature: Any, shape: tuple[int, ...], *, of: str) -> NDArray[np.float64]:
+    """The temperature as float64, not negative, not NaN, broadcastable to ``shape``."""
+    array = np.asarray(temperature)
+    if compute_dtype(array.dtype) is None:
+        raise DtypeError(f"{of}: temperature has dtype {array.dtype}; a number or an array of numbers would be right.")
+    array = array.astype(np.float64)
+    if not (array >= 0.0).all():
+        raise RangeError(f"{of}: temperature is {temperature!r}; numbers of at least 0 would be right.")
+    return check_broadcast(array, shape, of=of, name="temperature")
+
+
+def check_where(where: Any, shape: tuple[int, ...], *, of: str) -> NDArray[np.bool_]:
+    """The mask as booleans, broadcastable to ``shape``."""
+    array = np.asarray(where)
+    if array.dtype != np.bool_:
+        raise DtypeError(f"{of}: where has dtype {array.dtype}; booleans, True where the logit counts, would be right.")
+    return check_broadcast(array, shape, of=of, name="where")
+
+
+def check_broadcast(array: NDArray[Any], shape: tuple[int, ...], *, of: str, name: str) -> NDArray[Any]:
+    """The array itself, when it can be broadcast to ``shape`` without enlarging it."""
+    try:
+        fits = np.broadcast_shapes(array.shape, shape) == shape
+    except ValueError:
+        fits = False
+    if not fits:
+        raise ShapeError(f"{of}: {name} has shape {array.shape}, which cannot be broadcast to the logits' {shape}.")
+    return array
+
+
+def check_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], *, of: str) -> NDArray[Any]:
+    """The array that the caller wants filled, of just the right shape and dtype, and writable."""
+    if not isinstance(out, np.ndarray):
+        raise DtypeError(f"{of}: out is a {type(out).__name__}; a NumPy array would be right.")
+    if out.shape != shape:
+        raise ShapeError(f"{of}: out has shape {out.shape}; the logits' shape {shape} would be right.")
+    if out.dtype != dtype:
+        raise DtypeError(f"{of}: out has dtype {out.dtype}; {dtype} would be right.")
+    if not out.flags.writeable:
+        raise RangeError(f"{of}: out is read-only; a writable array would be right.")
+    return out
+
+
+def check_number(value: Any, *, of: str, name: str, low: float, high: float = math.inf) -> float:
+    """The value as a float within [low, high]."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise DtypeError(f"{of}: {name} is {value!r}; a number from {low:g} to {high:g} would be right.") from None
+    if not (low <= number <= high and math.isfinite(number)):
+        raise RangeError(f"{of}: {name} is {value!r}; a number from {low:g} to {high:g} would be right.")
+    return number
+
+
+def check_reduction(reduction: Any, *, of: str) -> str:
+    """One of the three words."""
+    if reduction not in {"mean", "sum", "none"}:
+        raise RangeError(f"{of}: reduction is {reduction!r}; 'mean', 'sum' or 'none' would be right.")
+    return str(reduction)
+
+
+def check_weight(weight: Any, classes: int, *, of: str) -> NDArray[np.float64] | None:
+    """Class weights (K,) as float64, none negative; None stays None."""
+    if weight is None:
+        return None
+    array = np.asarray(weight)
+    if array.dtype.kind not in "biuf":
+        raise DtypeError(f"{of}: weight has dtype {array.dtype}; numbers would be right.")
+    if array.shape != (classes,):
+        raise ShapeError(f"{of}: weight has shape {array.shape}; one for each class, ({classes},), would be right.")
+    array = array.astype(np.float64)
+    if not (np.isfinite(array) & (array >= 0.0)).all():
+        raise RangeError(f"{of}: weight holds {array[~(np.isfinite(array) & (array >= 0.0))][0]}; "
+                         f"finite numbers of at least 0 would be right.")
+    return array

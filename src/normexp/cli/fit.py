@@ -1,0 +1,107 @@
+"""`normexp fit`: a table in, a model file out."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from normexp.cli.console import console, new_table, write_json
+from normexp.cli.options import JsonOption, SeedOption, TableArgument
+from normexp.cli.paths import require_output
+
+if TYPE_CHECKING:
+    from normexp.trusted import TrainingFacts
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command("fit", short_help="Fit a classifier on a table; write a model file.")(fit)
+
+
+def fit(
+    table: TableArgument,
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="MODEL", help="The model file to write (.nx).")],
+    target: Annotated[
+        str | None,
+        typer.Option("--target", metavar="COLUMN", help="The column with the classes; arrays have y by default."),
+    ] = None,
+    text: Annotated[
+        list[str] | None,
+        typer.Option("--text", metavar="COLUMN", help="A column that is running text. May be given several times."),
+    ] = None,
+    features: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--features",
+            metavar="NAMES",
+            help="Columns to read, patterns such as 'emb_*' too. May be given several times.",
+        ),
+    ] = None,
+    c: Annotated[
+        float | None,
+        typer.Option(
+            "-C",
+            metavar="NUMBER",
+            help="Inverse strength of the L2 penalty; larger follows the rows more closely. "
+            "By default it fits the kind of the rows.",
+        ),
+    ] = None,
+    min_class_rows: Annotated[
+        int, typer.Option("--min-class-rows", min=1, metavar="N", help="Refuse classes with fewer rows than N.")
+    ] = 2,
+    seed: SeedOption = 0,
+    json: JsonOption = False,
+) -> None:
+    """Fit a softmax classifier on TABLE and write it to a model file.
+
+    \b
+    Examples:
+      normexp fit flowers.csv --target species -o flowers.nx
+      normexp fit messages.parquet --target label --text message -o spam.nx
+      normexp fit vectors.parquet --target topic --features 'emb_*' -C 10 -o topics.nx
+      normexp fit digits.npz -o digits.nx
+    """  # noqa: D301
+    require_output(output, inputs=(table,))
+    from normexp.artifact import save
+    from normexp.cli.progress import ProgressBar
+    from normexp.tables import open_source
+    from normexp.trusted import TableClassifier
+    from normexp.trusted.labelled import as_mapping
+
+    estimator = None
+    if c is not None:
+        from normexp.linear_model import SoftmaxClassifier
+
+        estimator = SoftmaxClassifier(C=c)
+    source = open_source(table, target=target, text=text, features=features)
+    with ProgressBar("fitting") as progress:
+        model = TableClassifier(estimator=estimator, min_class_rows=min_class_rows, seed=seed).fit(
+            source, progress=progress
+        )
+    save(model, output)
+    facts = model.training_
+    if json:
+        write_json({"model": str(output), **as_mapping(facts)})
+    else:
+        show_facts(facts)
+        typer.echo(f"wrote {output}")
+
+
+def show_facts(facts: "TrainingFacts", /) -> None:
+    """Write the facts of a training as a table.
+
+    Parameters
+    ----------
+    facts : TrainingFacts
+        The facts.
+    """
+    table = new_table("training", "")
+    table.columns[1].justify = "left"
+    table.add_row("rows", f"{facts.rows:,}".replace(",", " "))
+    table.add_row("features", f"{facts.features:,}".replace(",", " "))
+    table.add_row("classes", f"{facts.classes}, of {min(facts.class_counts)} to {max(facts.class_counts)} rows")
+    table.add_row("time", f"{facts.seconds:.2f} s, {facts.n_iter} iterations")
+    table.add_row("outcome", facts.outcome)
+    if facts.suboptimality is not None:
+        table.add_row("distance to optimum", f"at most {facts.suboptimality:.1e} of the objective")
+    console().print(table)

@@ -1,0 +1,21 @@
+"""Options that several verbs share, so that they read the same everywhere."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+TableArgument = Annotated[
+    Path,
+    typer.Argument(
+        metavar="TABLE",
+        help="CSV, TSV, Parquet, NDJSON, .npz or .npy arrays, libsvm, or fastText lines; CSV and TSV also as .gz.",
+    ),
+]
+ModelArgument = Annotated[Path, typer.Argument(metavar="MODEL", help="A model file that `normexp fit` wrote.")]
+TargetOption = Annotated[str | None, typer.Option("--target", metavar="COLUMN", help="The column with the classes.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Write one JSON object to standard output, nothing else.")]
+SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything that is drawn at random.")]
+IgnoreExtraOption = Annotated[
+    bool, typer.Option("--ignore-extra", help="Pass over columns that the model does not know.")
+]

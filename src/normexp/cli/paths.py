@@ -1,0 +1,46 @@
+"""Output files are looked at before the work starts, so that an hour of it is not lost to a missing folder."""
+
+import tempfile
+from pathlib import Path
+
+from normexp.base.errors import InputError
+
+
+def require_output(path: Path, /, *, suffixes: tuple[str, ...] = (), inputs: tuple[Path, ...] = ()) -> None:
+    """Refuse an output file that could not be written, or that would replace what is read.
+
+    Parameters
+    ----------
+    path : Path
+        The file to be written.
+    suffixes : tuple of str
+        The suffixes that the writer knows; empty when any will do.
+    inputs : tuple of Path
+        Files that the command reads.
+
+    Raises
+    ------
+    InputError
+        Naming the file and what to do.
+    """
+    folder = path.parent
+    if path.is_dir():
+        raise InputError(f"{path}: this is a folder, and a file is to be written. Give the name of a file.")
+    if not folder.is_dir():
+        raise InputError(f"{path}: the folder {str(folder)!r} does not exist. Make it first, or write elsewhere.")
+    if suffixes and path.suffix.lower() not in suffixes:
+        raise InputError(
+            f"{path}: the suffix {path.suffix!r} is not one of {', '.join(suffixes)}, which tell the format. "
+            "Rename the output file."
+        )
+    for given in inputs:
+        if path.exists() and given.exists() and path.samefile(given):
+            raise InputError(f"{path}: this file is read by the same command and would be lost. Write elsewhere.")
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise InputError(
+            f"{path}: the folder {str(folder)!r} is not writable ({error.strerror}). "
+            "Allow writing there, or write elsewhere."
+        ) from error

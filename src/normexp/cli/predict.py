@@ -1,0 +1,53 @@
+"""`normexp predict`: a model and a table in, a table of predictions out."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from normexp.cli.console import write_json
+from normexp.cli.options import IgnoreExtraOption, JsonOption, ModelArgument, TableArgument
+from normexp.cli.paths import require_output
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command("predict", short_help="Predict the rows of a table, as a table.")(predict)
+
+
+def predict(
+    model: ModelArgument,
+    table: TableArgument,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="OUT", help="The table to write: .csv or .parquet.")
+    ],
+    top_k: Annotated[
+        int | None, typer.Option("--top-k", min=1, metavar="K", help="Also write the K most probable classes.")
+    ] = None,
+    ignore_extra: IgnoreExtraOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Predict the rows of TABLE: label, probability, log-probability and entropy (nats) of each.
+
+    \b
+    Examples:
+      normexp predict model.nx new.csv -o predictions.csv
+      normexp predict model.nx new.parquet -o predictions.parquet --top-k 5
+
+    Rows are read, predicted and written some thousand at a time: the memory does not grow with their number.
+    """  # noqa: D301
+    require_output(output, suffixes=(".csv", ".parquet"), inputs=(model, table))
+    from normexp.artifact import load
+    from normexp.cli.progress import ProgressBar
+    from normexp.cli.sources import open_for
+    from normexp.tables import write_predictions
+
+    classifier, source = open_for(load(model), table, ignore_extra=ignore_extra)
+    with ProgressBar("predicting") as progress:
+        rows = write_predictions(
+            classifier.predict_batches(source, top_k=top_k, ignore_extra=ignore_extra), output, progress=progress
+        )
+    if json:
+        write_json({"output": str(output), "rows": rows})
+    else:
+        typer.echo(f"wrote {rows} predictions to {output}")

@@ -1,0 +1,125 @@
+"""What a softmax regression needs of its scores: residuals p - y, loss, entropy, and products with diag(p) - p p'.
+
+All functions take C-contiguous rows, work in place where they say so, and check nothing.
+"""
+
+import numpy as np
+from numba import njit
+
+FLAGS = {"contract", "nsz"}  # never nnan or ninf: a NaN score must stay NaN and be found out
+
+
+@njit(fastmath=FLAGS, nogil=True, cache=True)
+def residual_rows(scores, target, weight, prob):
+    """Replace scores by weight * (p - y), store p, and return the weighted sums of loss and entropy.
+
+    scores (n, K) float64, overwritten; target (n,) intp; weight (n,) float64; prob (n, K), filled.
+    """
+    rows, classes = scores.shape
+    loss, entropy = 0.0, 0.0
+    for i in range(rows):
+        top = scores[i, 0]
+        for k in range(1, classes):
+            top = max(top, scores[i, k])
+        y = target[i]
+        shifted_true = scores[i, y] - top
+        total, first_moment = 0.0, 0.0
+        for k in range(classes):
+            shifted = scores[i, k] - top
+            mass = np.exp(shifted)
+            total += mass
+            first_moment += mass * shifted
+            scores[i, k] = mass
+        log_total = np.log(total)
+        w = weight[i]
+        loss += w * (log_total - shifted_true)
+        entropy += w * (log_total - first_moment / total)
+        inverse = 1.0 / total
+        others = 0.0
+        for k in range(classes):
+            p = scores[i, k] * inverse
+            prob[i, k] = p
+            scores[i, k] = w * p
+            if k != y:
+                others += p
+        scores[i, y] = -w * others  # p_y - 1 as minus the others: no cancellation when p_y is near 1
+    return loss, entropy
+
+
+@njit(fastmath=FLAGS, nogil=True, cache=True)
+def residual_binary(scores, target, weight, prob):
+    """The same for two classes with one score, that of class 1 against class 0; scores and prob are (n, 1)."""
+    loss, entropy = 0.0, 0.0
+    for i in range(scores.shape[0]):
+        z = scores[i, 0]
+        small = np.exp(-abs(z))  # never overflows
+        tail = small / (1.0 + small)  # probability of the less likely class
+        log_total = np.log1p(small)
+        p = 1.0 - tail if z > 0.0 else tail
+        w = weight[i]
+        against = (z > 0.0) != (target[i] == 1)  # the likelier class is not the true one
+        loss += w * (log_total + (abs(z) if against else 0.0))
+        entropy += w * (log_total + tail * abs(z))
+        prob[i, 0] = p
+        if target[i] == 1:
+            scores[i, 0] = -w * (tail if z > 0.0 else 1.0 - tail)
+        else:
+            scores[i, 0] = w * p
+    return loss, entropy
+
+
+@njit(fastmath=FLAGS, nogil=True, cache=True)
+def curvature_rows(tangent, prob, target, weight, damping):
+    """Replace each row t of tangent by weight * (q * t - q (q . t)); tangent and prob are (n, K).
+
+    q = (1 - a) p + a y with a = damping (1 - p_y) / 2: the probabilities themselves when damping is 0.
+    """
+    rows, classes = tangent.shape
+    for i in range(rows):
+        y = target[i]
+        a = 0.5 * damping * (1.0 - prob[i, y])
+        own = a * tangent[i, y]
+        mean = 0.0
+        for k in range(classes):
+            mean += prob[i, k] * tangent[i, k]
+        mean = (1.0 - a) * mean + own
+        w = weight[i]
+        extra = w * (own - a * mean)
+        rest = w * (1.0 - a)
+        for k in range(classes):
+            tangent[i, k] = rest * prob[i, k] * (tangent[i, k] - mean)
+        tangent[i, y] += extra
+
+
+@njit(fastmath=FLAGS, nogil=True, cache=True)
+def curvature_binary(tangent, prob, target, weight, damping):
+    """Replace tangent (n, 1) by weight * q (1 - q) * tangent, q as for many classes."""
+    for i in range(tangent.shape[0]):
+        p = prob[i, 0]
+        y = 1.0 if target[i] == 1 else 0.0
+        a = 0.5 * damping * abs(y - p)
+        q = (1.0 - a) * p + a * y
+        tangent[i, 0] *= weight[i] * q * (1.0 - q)
+
+
+@njit(fastmath=FLAGS, nogil=True, cache=True)
+def losses_along(scores, tangent, target, weight, lengths, out):
+    """Add to out[m] the weighted loss at scores + lengths[m] * tangent; scores, tangent (n, S), lengths (M,)."""
+    rows, columns = scores.shape
+    for i in range(rows):
+        y = target[i]
+        for m in range(lengths.shape[0]):
+            t = lengths[m]
+            if columns == 1:
+                z = scores[i, 0] + t * tangent[i, 0]
+                margin = z if y == 1 else -z
+                loss = np.log1p(np.exp(-abs(margin))) + (-margin if margin < 0.0 else 0.0)
+            else:
+                top = scores[i, 0] + t * tangent[i, 0]
+                for k in range(1, columns):
+                    top = max(top, scores[i, k] + t * tangent[i, k])
+                total = 0.0
+                for k in range(columns):
+                    total += np.exp(scores[i, k] + t * tangent[i, k] - top)
+                loss = np.log(total) + (top - (scores[i, y] + t * tangent[i, y]))
+            out[m] += weight[i] * loss

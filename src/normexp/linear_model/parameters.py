@@ -1,0 +1,58 @@
+"""Checks of an estimator's parameters and row weights: one function for each complaint."""
+
+import numbers
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from normexp.base.errors import RangeError, ShapeError
+
+_SOLVERS = ("auto", "newton")
+
+
+def check_parameters(model: Any) -> None:
+    """Refuse parameters of a SoftmaxClassifier that have no meaning."""
+    name = type(model).__name__
+    _check_number(name, "C", model.C, "a number above 0 (numpy.inf for no penalty)", low=0.0, open_end=True)
+    _check_number(name, "tol", model.tol, "a number that is not negative, such as 1e-6", low=0.0, open_end=False)
+    if not isinstance(model.max_iter, numbers.Integral) or model.max_iter < 0:
+        raise RangeError(f"{name}.fit: max_iter is {model.max_iter!r}; it must be a whole number, 0 or more.")
+    if model.penalty not in {"l2", None}:
+        raise RangeError(
+            f"{name}.fit: penalty is {model.penalty!r}; 'l2' and None are known. "
+            "For 'l1' and 'elasticnet' use sklearn.linear_model.LogisticRegression(solver='saga')."
+        )
+    if model.l1_ratio not in {None, 0, 0.0}:
+        raise RangeError(f"{name}.fit: l1_ratio is {model.l1_ratio!r}; without an L1 penalty it must be None or 0.")
+    if model.solver not in _SOLVERS:
+        raise RangeError(f"{name}.fit: solver is {model.solver!r}; it must be one of {', '.join(map(repr, _SOLVERS))}.")
+
+
+def _check_number(name: str, parameter: str, value: Any, wanted: str, *, low: float, open_end: bool) -> None:
+    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool) and not np.isnan(float(value))
+    if not is_number or float(value) < low or (open_end and float(value) == low):
+        raise RangeError(f"{name}.fit: {parameter} is {value!r}; it must be {wanted}.")
+
+
+def check_row_weights(sample_weight: ArrayLike | None, n_rows: int) -> NDArray[np.float64]:
+    """Return row weights as float64 (N,), ones when none are given; refuse what cannot be weights."""
+    if sample_weight is None:
+        return np.ones(n_rows)
+    if isinstance(sample_weight, numbers.Real):
+        sample_weight = np.full(n_rows, float(sample_weight))
+    weight = np.array(sample_weight, dtype=np.float64)
+    if weight.ndim != 1:
+        raise ShapeError(f"fit: sample_weight has {weight.ndim} dimensions; Sample weights must be 1D array or scalar.")
+    if weight.shape != (n_rows,):
+        raise ShapeError(
+            f"fit: sample_weight.shape == {weight.shape}, expected {(n_rows,)}: one weight for each row of X."
+        )
+    bad = np.flatnonzero(~np.isfinite(weight) | (weight < 0))
+    if bad.size:
+        raise RangeError(
+            f"fit: sample_weight of row {bad[0]} is {weight[bad[0]]}; weights must be finite and not negative."
+        )
+    if not weight.any():
+        raise RangeError("fit: every sample_weight is 0; at least one row must count.")
+    return weight

@@ -1,0 +1,101 @@
+"""What a solver knows of the rows: blocks that multiply, and one sum over them.
+
+A table of N rows and D features is seen through an affine map of its columns,
+
+    x_tilde = (x - centre) / scale,
+
+which is never stored for large tables: each block applies it to its own rows. Memory, a file or a
+cluster differ only in where a block comes from; ``sum(fn)`` adds the blocks' results in the order of
+the rows, whatever the number of threads, so the bits do not depend on it.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.floating]
+Parts = tuple[Any, ...]
+
+
+class Block(ABC):
+    """Some consecutive rows of the table, seen through the affine map of the columns."""
+
+    rows: slice
+
+    @abstractmethod
+    def table(self) -> Floats:
+        """Return the rows themselves, centred and scaled, dense (n, D)."""
+
+    @abstractmethod
+    def affine(self, coef: Floats, shift: Floats) -> Floats:
+        """Scores x_tilde @ coef + shift: coef (D, K), shift (K,) -> (n, K), fresh and C-contiguous."""
+
+    @abstractmethod
+    def adjoint(self, residual: Floats) -> NDArray[np.float64]:
+        """Sum of outer products, x_tilde' @ residual: residual (n, K) -> (D, K)."""
+
+    @abstractmethod
+    def gram(self, weight: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Weighted second moments x_tilde' diag(weight) x_tilde, (D, D)."""
+
+    @abstractmethod
+    def column_moments(self, weight: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Weighted sums of x_tilde and of its squares, two arrays (D,)."""
+
+
+class RowBlocks(ABC):
+    """All rows of a table, in blocks."""
+
+    n_rows: int
+    n_features: int
+    dtype: np.dtype[Any]
+    is_sparse: bool
+
+    @abstractmethod
+    def blocks(self) -> Iterator[Block]:
+        """Yield the blocks in the order of the rows."""
+
+    @abstractmethod
+    def seen_through(self, centre: NDArray[np.float64], scale: NDArray[np.float64]) -> "RowBlocks":
+        """Return the same rows with their columns centred and scaled."""
+
+    @abstractmethod
+    def sum(self, fn: Callable[[Block], Parts]) -> Parts:
+        """Add fn(block) over all blocks, part by part, in the order of the rows."""
+
+
+def ordered_sum(fn: Callable[[Block], Parts], blocks: Iterator[Block], pool: ThreadPoolExecutor | None) -> Parts:
+    """Add the parts of fn over blocks in their order; with a pool, a few blocks are computed ahead."""
+    if pool is None:
+        return _fold(fn(block) for block in blocks)
+    ahead = 2 * pool._max_workers  # noqa: SLF001  (the executor offers no public count)
+    waiting: list[Future[Parts]] = []
+
+    def results() -> Iterator[Parts]:
+        for block in blocks:
+            waiting.append(pool.submit(fn, block))
+            if len(waiting) >= ahead:
+                yield waiting.pop(0).result()
+        while waiting:
+            yield waiting.pop(0).result()
+
+    return _fold(results())
+
+
+def _fold(results: Iterator[Parts]) -> Parts:
+    total: list[Any] = []
+    for parts in results:
+        if not total:
+            total = list(parts)
+        else:
+            _accumulate(total, parts)
+    return tuple(total)
+
+
+def _accumulate(total: list[Any], parts: Sequence[Any]) -> None:
+    for position, part in enumerate(parts):
+        total[position] = total[position] + part

@@ -1,0 +1,219 @@
+"""Rows that lie in memory (or in a memory map): dense arrays and CSR matrices."""
+
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from normexp.backends import curvature
+from normexp.rows.blocks import Block, Floats, Parts, RowBlocks, ordered_sum
+
+# A block's rows and its scores should stay in the second-level cache (1-2 MB a core) with their product.
+_BLOCK_NUMBERS = 1 << 19
+# Tables up to this size are centred and scaled once, in a copy; larger ones block by block, without a copy.
+_COPY_NUMBERS = 1 << 22
+
+
+def thread_count() -> int:
+    """Threads that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+
+
+def row_blocks(X: Any, n_outputs: int) -> RowBlocks:
+    """Blocks over an array (N, D) or a SciPy CSR matrix, for scores of n_outputs columns."""
+    if sparse.issparse(X):
+        return SparseRows(X.tocsr())
+    return DenseRows(X, n_outputs)
+
+
+class _DenseBlock(Block):
+    """A dense block whose rows are read, centred and scaled when a thread gets to it."""
+
+    def __init__(self, source: "DenseRows", rows: slice) -> None:
+        self.rows = rows
+        self._source = source
+
+    @cached_property
+    def _values(self) -> Floats:
+        return self._source.load(self.rows)
+
+    def table(self) -> Floats:
+        return self._values
+
+    def affine(self, coef: Floats, shift: Floats) -> Floats:
+        scores = self._values @ coef.astype(self._values.dtype, copy=False)
+        scores += shift
+        return scores
+
+    def adjoint(self, residual: Floats) -> NDArray[np.float64]:
+        product = self._values.T @ residual.astype(self._values.dtype, copy=False)
+        return product.astype(np.float64, copy=False)
+
+    def gram(self, weight: NDArray[np.float64]) -> NDArray[np.float64]:
+        weighted = self._values * weight.astype(self._values.dtype)[:, None]
+        return (self._values.T @ weighted).astype(np.float64, copy=False)
+
+    def column_moments(self, weight: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        values = self._values.astype(np.float64, copy=False)
+        return weight @ values, weight @ np.square(values)
+
+
+class DenseRows(RowBlocks):
+    """A dense table (N, D), float32 or float64, that stays where it is.
+
+    Parameters
+    ----------
+    X : ndarray (N, D)
+        The table; it may be read-only or memory-mapped, and is not copied when large.
+    n_outputs : int
+        Number of score columns, which sets the number of rows in a block.
+    centre, scale : ndarray (D,), optional
+        The affine map of the columns.
+    precision : dtype, optional
+        What blocks compute in; float64 by default.
+    """
+
+    is_sparse = False
+
+    def __init__(
+        self,
+        X: Floats,
+        n_outputs: int,
+        *,
+        centre: NDArray[np.float64] | None = None,
+        scale: NDArray[np.float64] | None = None,
+        precision: Any = np.float64,
+    ) -> None:
+        self.n_rows, self.n_features = X.shape
+        self.dtype = X.dtype
+        self.precision = np.dtype(precision)
+        self._table, self._outputs = X, n_outputs
+        self._centre, self._scale = centre, scale
+        size = max(256, _BLOCK_NUMBERS // max(1, self.n_features + n_outputs))
+        self._starts = range(0, self.n_rows, size)
+        self._size = size
+        threads = thread_count()
+        self._pool = ThreadPoolExecutor(threads) if threads > 1 and len(self._starts) > 1 else None
+        self._ready: Floats | None = None
+        if centre is not None and X.size <= _COPY_NUMBERS:
+            self._ready = self._map(X)
+
+    def _map(self, values: Floats) -> Floats:
+        if self._centre is None or self._scale is None:
+            return np.ascontiguousarray(values, dtype=self.precision)
+        # Centre in float64: a float32 column with a large mean would lose its digits. Then round once.
+        mapped = values.astype(np.float64)
+        mapped -= self._centre
+        mapped /= self._scale
+        return mapped.astype(self.precision, copy=False)
+
+    def blocks(self) -> Iterator[Block]:
+        for start in self._starts:
+            yield _DenseBlock(self, slice(start, min(start + self._size, self.n_rows)))
+
+    def load(self, rows: slice) -> Floats:
+        """Return these rows, centred and scaled, in the working precision."""
+        return self._map(self._table[rows]) if self._ready is None else self._ready[rows]
+
+    def seen_through(self, centre: NDArray[np.float64], scale: NDArray[np.float64]) -> "DenseRows":
+        return DenseRows(self._table, self._outputs, centre=centre, scale=scale, precision=self.precision)
+
+    def in_precision(self, precision: Any) -> "DenseRows":
+        """Return the same rows, computing in another precision."""
+        return DenseRows(self._table, self._outputs, centre=self._centre, scale=self._scale, precision=precision)
+
+    def sum(self, fn: Callable[[Block], Parts]) -> Parts:
+        return ordered_sum(fn, self.blocks(), self._pool)
+
+
+@dataclass(frozen=True)
+class _SparseBlock(Block):
+    rows: slice
+    matrix: "sparse.csr_matrix"
+    transposed: "sparse.csr_matrix"
+    centre: NDArray[np.float64] | None
+    scale: NDArray[np.float64] | None
+    pool: ThreadPoolExecutor | None
+    parts: int
+
+    def table(self) -> Floats:
+        dense = np.asarray(self.matrix.todense())
+        return dense if self.scale is None or self.centre is None else (dense - self.centre) / self.scale
+
+    def affine(self, coef: Floats, shift: Floats) -> Floats:
+        if self.scale is not None and self.centre is not None:
+            coef = coef / self.scale[:, None].astype(coef.dtype)
+            shift = shift - (self.centre @ coef).astype(coef.dtype)
+        scores = curvature.csr_dot(self.matrix, np.ascontiguousarray(coef), self.pool, self.parts)
+        scores += shift
+        return scores
+
+    def adjoint(self, residual: Floats) -> NDArray[np.float64]:
+        total = curvature.csr_dot(self.transposed, np.ascontiguousarray(residual), self.pool, self.parts)
+        total = total.astype(np.float64, copy=False)
+        if self.scale is not None and self.centre is not None:
+            total -= np.outer(self.centre, residual.sum(axis=0, dtype=np.float64))
+            total /= self.scale[:, None]
+        return total
+
+    def gram(self, weight: NDArray[np.float64]) -> NDArray[np.float64]:
+        weighted = self.matrix.multiply(weight[:, None]).tocsr()
+        moments = np.asarray((self.transposed @ weighted).todense(), dtype=np.float64)
+        if self.scale is not None and self.centre is not None:
+            sums = np.asarray(weight @ self.matrix, dtype=np.float64).ravel()
+            cross = np.outer(self.centre, sums)
+            moments -= cross + cross.T - weight.sum() * np.outer(self.centre, self.centre)
+            moments /= np.outer(self.scale, self.scale)
+        return moments
+
+    def column_moments(self, weight: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        sums = np.asarray(weight @ self.matrix, dtype=np.float64).ravel()
+        squares = np.asarray(weight @ self.matrix.multiply(self.matrix).tocsr(), dtype=np.float64).ravel()
+        if self.scale is not None and self.centre is not None:
+            total = float(weight.sum())
+            squares = (squares - 2 * self.centre * sums + total * self.centre**2) / self.scale**2
+            sums = (sums - total * self.centre) / self.scale
+        return sums, squares
+
+
+class SparseRows(RowBlocks):
+    """A CSR matrix (N, D) in memory; centring is implicit, so it stays sparse. One block, its products threaded."""
+
+    is_sparse = True
+
+    def __init__(
+        self,
+        X: "sparse.csr_matrix",
+        *,
+        centre: NDArray[np.float64] | None = None,
+        scale: NDArray[np.float64] | None = None,
+        transposed: "sparse.csr_matrix | None" = None,
+    ) -> None:
+        self.n_rows, self.n_features = X.shape
+        self.dtype = X.dtype
+        self.precision = np.dtype(np.float64)
+        parts = thread_count() if X.nnz > 1 << 16 else 1
+        self._block = _SparseBlock(
+            rows=slice(0, self.n_rows),
+            matrix=X,
+            transposed=X.T.tocsr() if transposed is None else transposed,
+            centre=centre,
+            scale=scale,
+            pool=ThreadPoolExecutor(parts) if parts > 1 else None,
+            parts=parts,
+        )
+
+    def blocks(self) -> Iterator[Block]:
+        yield self._block
+
+    def seen_through(self, centre: NDArray[np.float64], scale: NDArray[np.float64]) -> "SparseRows":
+        return SparseRows(self._block.matrix, centre=centre, scale=scale, transposed=self._block.transposed)
+
+    def sum(self, fn: Callable[[Block], Parts]) -> Parts:
+        return fn(self._block)

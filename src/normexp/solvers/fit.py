@@ -1,0 +1,129 @@
+"""From a table and class indices to the coefficients of a softmax regression on the table's own scale."""
+
+import time
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from threadpoolctl import ThreadpoolController
+
+from normexp.rows import Block, RowBlocks, row_blocks
+from normexp.solvers.objective import SoftmaxObjective
+from normexp.solvers.outcome import Fitted, Solution
+from normexp.solvers.truncated_newton import Step, minimise
+
+F64 = NDArray[np.float64]
+
+
+def fit_softmax_regression(
+    X: Any,
+    target: NDArray[np.intp],
+    weight: F64,
+    *,
+    n_classes: int,
+    ridge: float,
+    fit_intercept: bool = True,
+    tol: float = 1e-6,
+    max_iter: int = 1000,
+    start: tuple[F64, F64] | None = None,
+    rng: np.random.Generator | None = None,
+    callback: Callable[[Step], None] | None = None,
+) -> Fitted:
+    """Minimise sum_i w_i loss_i + ridge/2 |W|^2 over W (D, S) and, if asked, an unpenalised intercept.
+
+    Parameters
+    ----------
+    X : ndarray (N, D) of float32 or float64, or SciPy CSR matrix
+    target : ndarray (N,) intp
+        Class indices 0 ... n_classes - 1.
+    weight : ndarray (N,) float64
+        Row weights, not negative.
+    n_classes : int
+        Two classes have one score column, S = 1; more have S = n_classes.
+    ridge : float
+        Penalty on the squared coefficients on the table's scale; 0 for none.
+    fit_intercept : bool
+    tol : float
+        Certified relative suboptimality at which to stop.
+    max_iter : int
+        Newton steps at most.
+    start : (coef (D, S), intercept (S,)), optional
+        Where to start; zero by default.
+    rng : Generator, optional
+    callback : callable, optional
+
+    Returns
+    -------
+    Fitted
+    """
+    began = time.perf_counter()
+    n_scores = 1 if n_classes == 2 else n_classes
+    raw = row_blocks(X, n_scores)
+    with _blas().limit(limits=1, user_api="blas"):  # the blocks are the threads' work, not the products
+        centre, scale = column_map(raw, weight, centred=fit_intercept)
+        rows = raw.seen_through(centre, scale)
+        objective = SoftmaxObjective(
+            rows, target, weight, n_classes=n_classes, ridge=ridge / np.square(scale), fit_intercept=fit_intercept
+        )
+        coef, intercept = (np.zeros((rows.n_features, n_scores)), np.zeros(n_scores)) if start is None else start
+        scaled = coef * scale[:, None]
+        prepared = time.perf_counter() - began
+        ending = minimise(
+            objective,
+            scaled,
+            intercept + centre @ coef,
+            tol=tol,
+            max_iter=max_iter,
+            rng=np.random.default_rng(0) if rng is None else rng,
+            callback=callback,
+        )
+    found = ending.point.coef / scale[:, None]
+    shift = ending.point.shift - centre @ found
+    if n_scores > 1:  # a shift of all scores changes nothing: the one with mean zero is returned
+        found -= found.mean(axis=1, keepdims=True)
+        if fit_intercept:
+            shift -= shift.mean()
+    solution = Solution(
+        outcome=ending.outcome,
+        objective=ending.point.value,
+        suboptimality=ending.suboptimality,
+        n_iter=ending.n_iter,
+        n_passes=objective.n_passes,
+        seconds={"prepare": prepared, **ending.seconds, "total": time.perf_counter() - began},
+    )
+    return Fitted(found, shift if fit_intercept else np.zeros(n_scores), solution)
+
+
+def column_map(rows: RowBlocks, weight: F64, *, centred: bool) -> tuple[F64, F64]:
+    """Weighted mean and standard deviation of each column; (0, root mean square) where columns are not centred.
+
+    Sparse tables are not scaled (their columns are counts of one kind, and a diagonal preconditioner is
+    invariant to scale) nor centred. A constant column gets scale 1.
+    """
+    zeros, ones = np.zeros(rows.n_features), np.ones(rows.n_features)
+    if rows.is_sparse:
+        return zeros, ones
+
+    def moments(block: Block) -> tuple[F64, F64]:
+        return block.column_moments(weight[block.rows])
+
+    total = max(float(weight.sum()), np.finfo(float).tiny)
+    sums, squares = rows.sum(moments)
+    if not centred:
+        spread = np.sqrt(squares / total)
+        return zeros, np.where(spread > 0, spread, 1.0)
+    centre = sums / total
+    # Second pass about the mean: sum x^2 - n mean^2 cancels when the mean is large.
+    sums, squares = rows.seen_through(centre, ones).sum(moments)
+    centre = centre + sums / total
+    spread = np.sqrt(np.maximum(squares / total - np.square(sums / total), 0.0))
+    flat = spread <= 1e-13 * np.abs(centre)  # constant but for rounding
+    return centre, np.where(flat | (spread == 0), 1.0, spread)
+
+
+@cache
+def _blas() -> ThreadpoolController:
+    """The thread pools of the BLAS; looking for them costs milliseconds, so it is done once."""
+    return ThreadpoolController()

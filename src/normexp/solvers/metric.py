@@ -1,0 +1,45 @@
+"""Which preconditioner a problem gets, and when it is fitted anew."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from normexp.solvers.kronecker import fit_kronecker, plain_moments, rows_wanted
+from normexp.solvers.objective import SoftmaxObjective
+from normexp.solvers.preconditioner import Preconditioner, fit_hessian, is_sampled
+
+# Beyond this many features a dense (D, D) factor costs more than the iterations it saves: use its diagonal.
+_MAX_DENSE_FEATURES = 2500
+# The Hessian of S (D + 1) unknowns needs some rows for each of them. Forming it, S^2 D^2 operations a row, must
+# not cost more than the conjugate-gradient passes of 4 N D S that it saves, unless it is cheap in itself.
+_ROWS_PER_UNKNOWN = 20
+_PASSES_SAVED = 30
+_CHEAP_OPERATIONS = 2e8
+_MAX_UNKNOWNS = 2000
+
+
+class Metric:
+    """Fits the preconditioner that suits the objective's size to its current probabilities."""
+
+    def __init__(self, objective: SoftmaxObjective, rng: np.random.Generator) -> None:
+        self._objective, self._rng = objective, rng
+        rows = objective.rows
+        unknowns = objective.n_scores * (rows.n_features + 1)
+        self._sample = int(max(_ROWS_PER_UNKNOWN * unknowns, _CHEAP_OPERATIONS / unknowns**2))
+        sampled = min(rows.n_rows, self._sample)
+        forming = unknowns**2 * sampled
+        saved = _PASSES_SAVED * 4 * rows.n_rows * unknowns
+        self._use_hessian = (
+            not rows.is_sparse and unknowns <= _MAX_UNKNOWNS and forming <= max(saved, _CHEAP_OPERATIONS)
+        )
+        self._dense = rows.n_features <= _MAX_DENSE_FEATURES
+        self._floor: NDArray[np.float64] | None = None
+
+    def fit(self) -> Preconditioner:
+        """Fit at the probabilities that the objective holds."""
+        objective = self._objective
+        wanted = self._sample if self._use_hessian else rows_wanted(objective)
+        if self._dense and self._floor is None and is_sampled(objective, wanted):
+            self._floor = plain_moments(objective)
+        if self._use_hessian:
+            return fit_hessian(objective, self._rng, wanted, self._floor)
+        return fit_kronecker(objective, self._rng, dense=self._dense, floor=self._floor)

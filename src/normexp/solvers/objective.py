@@ -1,0 +1,191 @@
+"""Softmax regression as a function of its coefficients: value, gradient, curvature and a dual bound.
+
+With rows x_i (centred and scaled), classes y_i, weights s_i and a ridge lambda_j >= 0 for each feature,
+
+    f(V, c) = sum_i s_i loss(V' x_i + c, y_i) + 1/2 sum_jk lambda_j V_jk^2 .
+
+Shapes: V is (D, S), c is (S,). For two classes S = 1 and the one score is that of class 1 against
+class 0; for K > 2 classes S = K. P, the probabilities, is the only array of N x S numbers held.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from normexp.backends import curvature
+from normexp.rows import Block, RowBlocks
+
+F64 = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Point:
+    """Coefficients, and what one pass over the rows tells of them."""
+
+    coef: F64 = field(repr=False)
+    shift: F64 = field(repr=False)
+    value: float
+    entropy: float  # sum_i s_i H(p_i)
+    pull: F64 = field(repr=False)  # gradient of the data part, sum_i x_i (p_i - y_i)' s_i
+    grad_coef: F64 = field(repr=False)
+    grad_shift: F64 = field(repr=False)
+
+
+class SoftmaxObjective:
+    """The function that a solver minimises; counts its passes over the rows.
+
+    Parameters
+    ----------
+    rows : RowBlocks
+        The table, centred and scaled.
+    target : ndarray (N,) intp
+        Class indices.
+    weight : ndarray (N,) float64
+        Weight of each row, not negative.
+    n_classes : int
+    ridge : ndarray (D,) float64
+        Penalty on each feature's squared coefficients, on the scale of ``rows``.
+    fit_intercept : bool
+    """
+
+    def __init__(
+        self, rows: RowBlocks, target: NDArray[np.intp], weight: F64, *, n_classes: int, ridge: F64, fit_intercept: bool
+    ) -> None:
+        self.rows, self.target, self.weight, self.ridge = rows, target, weight, ridge
+        self.n_scores = 1 if n_classes == 2 else n_classes
+        self.fit_intercept = fit_intercept
+        self.n_passes = 0
+        self.damping = 0.0
+        self.total_weight = float(weight.sum())
+        self.class_weight = np.bincount(target, weights=weight, minlength=n_classes)
+        self._prob = np.empty((rows.n_rows, self.n_scores), dtype=rows.dtype)
+        self._origin_pull: tuple[F64, F64] | None = None
+
+    @property
+    def prob(self) -> NDArray[np.floating]:
+        """Probabilities at the point evaluated last, (N, S)."""
+        return self._prob
+
+    def curved_prob(self, rows: slice) -> F64:
+        """Probabilities whose covariance is the model's curvature: p, moved towards the label by the damping."""
+        p = self._prob[rows].astype(np.float64, copy=True)
+        if self.damping > 0.0:
+            member = np.zeros_like(p)
+            if p.shape[1] == 1:
+                member[:, 0] = self.target[rows] == 1
+                wrong = np.abs(member - p)
+            else:
+                index = np.arange(len(p)), self.target[rows]
+                member[index] = 1.0
+                wrong = 1.0 - p[index][:, None]
+            p += 0.5 * self.damping * wrong * (member - p)
+        return p
+
+    def at(self, coef: F64, shift: F64) -> Point:
+        """Evaluate value, gradient and entropy; keeps the probabilities for Hessian products."""
+
+        def part(block: Block) -> tuple[float, float, F64, F64]:
+            scores = np.ascontiguousarray(block.affine(coef, shift), dtype=np.float64)
+            rows = block.rows
+            loss, entropy = curvature.residual(scores, self.target[rows], self.weight[rows], self._prob[rows])
+            return loss, entropy, block.adjoint(scores), scores.sum(axis=0)
+
+        loss, entropy, pull, grad_shift = self.rows.sum(part)
+        self.n_passes += 1
+        penalised = self.ridge[:, None] * coef
+        if not self.fit_intercept:
+            grad_shift = np.zeros_like(grad_shift)
+        return Point(
+            coef=coef,
+            shift=shift,
+            value=float(loss + 0.5 * np.vdot(penalised, coef)),
+            entropy=float(entropy),
+            pull=pull,
+            grad_coef=pull + penalised,
+            grad_shift=grad_shift,
+        )
+
+    def curvature_along(self, coef: F64, shift: F64) -> tuple[F64, F64]:
+        """Product of the Hessian at the last point with a direction (coef, shift)."""
+        working = self._prob.dtype
+        narrow_coef, narrow_shift = coef.astype(working, copy=False), shift.astype(working, copy=False)
+
+        def part(block: Block) -> tuple[F64, F64]:
+            tangent = block.affine(narrow_coef, narrow_shift)
+            rows = block.rows
+            curvature.tangent_product(
+                tangent, self._prob[rows], self.target[rows], self.weight[rows], self.damping
+            )
+            return block.adjoint(tangent), tangent.sum(axis=0, dtype=np.float64)
+
+        along_coef, along_shift = self.rows.sum(part)
+        self.n_passes += 1
+        if not self.fit_intercept:
+            along_shift = np.zeros_like(along_shift)
+        return along_coef + self.ridge[:, None] * coef, along_shift
+
+    def values_along(self, point: Point, coef: F64, shift: F64, lengths: F64) -> F64:
+        """Values of f at point + length * (coef, shift) for many lengths, in one pass."""
+
+        def part(block: Block) -> tuple[F64]:
+            scores = np.ascontiguousarray(block.affine(point.coef, point.shift), dtype=np.float64)
+            tangent = np.ascontiguousarray(block.affine(coef, shift), dtype=np.float64)
+            rows = block.rows
+            return (curvature.losses_along(scores, tangent, self.target[rows], self.weight[rows], lengths),)
+
+        (losses,) = self.rows.sum(part)
+        self.n_passes += 1
+        ridge = self.ridge[:, None]
+        flat = float(np.sum(ridge * point.coef * point.coef))
+        cross, bend = float(np.sum(ridge * point.coef * coef)), float(np.sum(ridge * coef * coef))
+        return np.asarray(losses + 0.5 * (flat + 2 * lengths * cross + lengths**2 * bend))
+
+    def dual_bound(self, point: Point) -> float:
+        """Lower bound on the minimum of f, from the probabilities at a point (Fenchel duality).
+
+        Any rows of probabilities q_i with sum_i s_i (q_i - y_i) = 0 (when there is an intercept) give
+
+            f* >= sum_i s_i H(q_i) - 1/2 sum_jk ( [sum_i s_i x_i (q_i - y_i)']_jk )^2 / lambda_j .
+
+        The probabilities p_i at the point miss the condition by the intercept's gradient e. The mixture
+        q_i = (1 - t) p_i + t r with r = n / S - (1 - t) e / (t S) meets it (n: weight of each class, S: of all),
+        with the smallest t for which r is not negative; H is concave, so the entropy needs no second pass.
+        """
+        if not np.all(self.ridge > 0):
+            return -np.inf
+        if not self.fit_intercept:
+            return point.entropy - 0.5 * float(np.sum(np.square(point.pull) / self.ridge[:, None]))
+        error = np.array([-point.grad_shift[0], point.grad_shift[0]]) if self.n_scores == 1 else point.grad_shift
+        share = float(np.max(error / np.maximum(self.class_weight + error, np.finfo(float).tiny), initial=0.0))
+        if share <= 0.0:
+            return point.entropy - 0.5 * float(np.sum(np.square(point.pull) / self.ridge[:, None]))
+        share = min(1.0, share * (1 + 1e-12))
+        mixed = np.maximum(self.class_weight - (1 - share) / share * error, 0.0)
+        mixed /= mixed.sum()
+        positive = mixed[mixed > 0]
+        mixed_entropy = -self.total_weight * float(np.sum(positive * np.log(positive)))
+        column_sum, class_sum = self._origin()
+        constant = np.outer(column_sum, mixed[1:] if self.n_scores == 1 else mixed) - class_sum
+        pull = (1 - share) * point.pull + share * constant
+        entropy = (1 - share) * point.entropy + share * mixed_entropy
+        return entropy - 0.5 * float(np.sum(np.square(pull) / self.ridge[:, None]))
+
+    def _origin(self) -> tuple[F64, F64]:
+        """Return sum_i s_i x_i and sum_i s_i x_i y_i', which one pass gives."""
+        if self._origin_pull is None:
+            n_scores = self.n_scores
+
+            def part(block: Block) -> tuple[F64, F64]:
+                rows = block.rows
+                member = np.zeros((rows.stop - rows.start, n_scores))
+                target, weight = self.target[rows], self.weight[rows]
+                if n_scores == 1:
+                    member[:, 0] = weight * (target == 1)
+                else:
+                    member[np.arange(len(target)), target] = weight
+                return block.adjoint(weight[:, None])[:, 0], block.adjoint(member)
+
+            self._origin_pull = self.rows.sum(part)
+            self.n_passes += 1
+        return self._origin_pull

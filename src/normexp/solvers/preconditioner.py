@@ -1,0 +1,149 @@
+"""Approximate inverses of the softmax regression's Hessian that cost no pass over the rows to apply.
+
+Three, by the size of the problem; the choice counts floating-point operations (``choose``):
+
+- the Hessian itself, from all rows or from a sample, when D S is small (``HessianFactor``);
+- a Kronecker product of a class factor and a feature factor (``kronecker.KroneckerFactor``);
+- the same with the diagonal of the feature factor, for very many features.
+
+A preconditioner steers the conjugate gradients and decides nothing: a sample may be as rough as it likes.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import linalg
+
+from normexp.rows import Block
+from normexp.solvers.objective import SoftmaxObjective
+
+F64 = NDArray[np.float64]
+
+_TINY = float(np.finfo(float).tiny)
+# Share of the plain second moments of all rows in a sampled factor: a rare feature may be missed by the sample.
+FLOOR = 0.05
+
+
+class Preconditioner(ABC):
+    """M^-1 for directions (coef (D, S), shift (S,))."""
+
+    @abstractmethod
+    def solve(self, coef: F64, shift: F64) -> tuple[F64, F64]:
+        """Apply M^-1."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Rows that stand for the whole table: weight (N,), 0 for rows left out."""
+
+    weight: F64 = field(repr=False)
+    is_whole: bool
+
+
+def row_curvature(prob: NDArray[np.floating]) -> F64:
+    """Trace of each row's covariance diag(p) - p p'; prob (n, S) -> (n,)."""
+    p = prob.astype(np.float64, copy=False)
+    if p.shape[1] == 1:
+        return 2 * p[:, 0] * (1 - p[:, 0])
+    return np.maximum(1 - np.einsum("ik,ik->i", p, p), 0.0)
+
+
+def is_sampled(objective: SoftmaxObjective, wanted: int) -> bool:
+    """Whether a factor that wants so many rows draws a sample, or takes all rows."""
+    return objective.rows.n_rows > 2 * wanted
+
+
+def sample_rows(objective: SoftmaxObjective, wanted: int, rng: np.random.Generator) -> Sample:
+    """Draw rows with probability proportional to their share of the curvature.
+
+    Most rows of a good fit are predicted with confidence and have hardly any curvature; a uniform sample
+    would spend itself on those. A tenth of the draws is uniform all the same, so that every row may come.
+    """
+    weight = objective.weight
+    if not is_sampled(objective, wanted):
+        return Sample(weight, is_whole=True)
+    share = np.concatenate([
+        weight[rows] * row_curvature(objective.curved_prob(rows)) for rows in (block.rows for block in objective.rows.blocks())
+    ])
+    chance = 0.9 * share / max(share.sum(), _TINY) + 0.1 * weight / max(weight.sum(), _TINY)
+    drawn = np.bincount(rng.choice(len(weight), size=wanted, p=chance / chance.sum()), minlength=len(weight))
+    kept = drawn > 0
+    sampled = np.zeros_like(weight)
+    sampled[kept] = weight[kept] * drawn[kept] / (wanted * chance[kept])
+    return Sample(sampled, is_whole=False)
+
+
+def regularised_cholesky(matrix: F64) -> F64:
+    """Lower Cholesky factor of a positive semi-definite matrix, whose diagonal is raised where no pivot is left."""
+    diagonal = np.einsum("jj->j", matrix)
+    bump = 1e-14 * float(diagonal.max(initial=0.0)) or 1.0
+    for _ in range(20):
+        try:
+            return np.asarray(linalg.cholesky(matrix, lower=True, check_finite=False))
+        except linalg.LinAlgError:
+            diagonal += bump
+            bump *= 10
+    raise AssertionError("a positive semi-definite matrix has a factor once its diagonal is raised")
+
+
+@dataclass(frozen=True)
+class HessianFactor(Preconditioner):
+    """Cholesky factor of the Hessian on all rows or on a sample: then the step is Newton's own."""
+
+    factor: F64 = field(repr=False)
+    n_scores: int
+
+    def solve(self, coef: F64, shift: F64) -> tuple[F64, F64]:
+        stacked = np.vstack([coef, shift]).T.ravel()  # class by class: features, then the shift
+        solved = linalg.cho_solve((self.factor, True), stacked, check_finite=False)
+        table = solved.reshape(self.n_scores, -1).T
+        if self.n_scores > 1:
+            table = table - table.mean(axis=1, keepdims=True)  # a common direction of all classes changes no score
+        return np.ascontiguousarray(table[:-1]), table[-1].copy()
+
+
+def fit_hessian(
+    objective: SoftmaxObjective, rng: np.random.Generator, rows_wanted: int, floor: F64 | None
+) -> HessianFactor:
+    """Form and factorise the Hessian at the objective's current probabilities."""
+    sample = sample_rows(objective, rows_wanted, rng)
+    n_scores, n_features = objective.n_scores, objective.rows.n_features
+    size = n_features + 1
+
+    def part(block: Block) -> tuple[F64]:
+        chosen = np.flatnonzero(sample.weight[block.rows])
+        s = sample.weight[block.rows][chosen]
+        p = objective.curved_prob(block.rows)[chosen]
+        design = np.empty((len(chosen), size))
+        design[:, :-1] = block.table()[chosen]
+        design[:, -1] = 1.0 if objective.fit_intercept else 0.0
+        moments = np.empty((n_scores, size, n_scores, size))
+        for k in range(n_scores):
+            for j in range(k + 1):
+                pair = p[:, k] * (1 - p[:, k]) if j == k else -p[:, k] * p[:, j]
+                product = design.T @ (design * (s * pair)[:, None])
+                moments[k, :, j, :] = product
+                moments[j, :, k, :] = product.T
+        return (moments,)
+
+    (moments,) = objective.rows.sum(part)
+    matrix = moments.reshape(n_scores * size, n_scores * size)
+    diagonal = np.einsum("jj->j", matrix)
+    diagonal += np.tile(np.append(objective.ridge, 0.0), n_scores)
+    if floor is not None and not sample.is_whole:
+        # A rare feature may be missed by the sample: a share of the plain moments of all rows is the floor.
+        mean_curvature = float(sample.weight @ row_curvature(objective.curved_prob(slice(None)))) / n_scores / objective.total_weight
+        for k in range(n_scores):
+            moments[k, :-1, k, :-1] += FLOOR * mean_curvature * floor
+    if n_scores > 1:
+        # All classes moved alike leave every score difference as it is: give that direction a pivot.
+        common = float(diagonal[size - 1 :: size].mean()) or 1.0
+        for k in range(n_scores):
+            matrix[size - 1 + k * size, size - 1 :: size] += common / n_scores
+    elif not objective.fit_intercept:
+        diagonal[-1] += 1.0
+    if not objective.fit_intercept and n_scores > 1:
+        diagonal[size - 1 :: size] += 1.0
+    return HessianFactor(regularised_cholesky(matrix), n_scores)

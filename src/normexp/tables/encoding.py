@@ -1,0 +1,175 @@
+"""From the rows of a source to what a linear model reads: one matrix, dense or CSR, of finite numbers."""
+
+from typing import Any, Final, Self, final
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from scipy.sparse import issparse
+from sklearn.base import BaseEstimator
+from sklearn.impute import SimpleImputer
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from skrub import DatetimeEncoder, StringEncoder, TableVectorizer
+
+from normexp.tables.csr import Csr, beside
+from normexp.tables.source import Features, Schema
+from normexp.tables.words import TextEncoder
+
+Matrix = NDArray[Any] | Csr
+_CATEGORIES: Final = 40  # more distinct values than this are text to be compared by their pieces, skrub's own limit
+
+
+@final
+class TableEncoder(BaseEstimator):
+    """Columns of a table, or an array, as features of a linear model.
+
+    Numbers are standardised in float64, their gaps filled with the mean and marked in a column of their own. Dates
+    become their distance in time and the position in day, week and year. Categories become one column for each, text
+    with many values the leading components of its character n-grams (both by skrub). Running text becomes sparse
+    features (see `TextEncoder`). Arrays and sparse rows stay as they are.
+
+    Parameters
+    ----------
+    schema : Schema
+        What the rows hold.
+    seed : int
+        Seed of the components.
+
+    Notes
+    -----
+    skrub works in float32, which cannot hold numbers such as 1e9 + 1; so numbers do not pass through it.
+    """
+
+    def __init__(self, schema: Schema, *, seed: int = 0) -> None:
+        self.schema = schema
+        self.seed = seed
+
+    def fit_transform(self, features: Features, /) -> Matrix:
+        """Learn the encoding and encode the rows that it was learned from.
+
+        Parameters
+        ----------
+        features : polars.DataFrame, ndarray or csr_matrix
+            The training rows.
+
+        Returns
+        -------
+        ndarray or csr_matrix, shape (N, D)
+            The encoded rows.
+        """
+        self.text_ = None
+        self.imputer_ = None
+        if not isinstance(features, pl.DataFrame):
+            return features
+        numbers, words = self._names("number", "boolean", "date"), self._names("text")
+        dates = self._names("date")
+        parts: list[Matrix] = []
+        self.dates_ = self._table_vectorizer() if dates else None
+        self.words_ = self._table_vectorizer() if words else None
+        if numbers:
+            if self.dates_ is not None:
+                self.dates_.fit(features.select(dates))
+            raw = self._numbers(features)
+            # a column without any number holds nothing to learn from, and keeps its place as zeros
+            self.imputer_ = SimpleImputer(add_indicator=True, keep_empty_features=True).fit(raw)
+            self.scaler_ = StandardScaler(copy=False)
+            parts.append(self.scaler_.fit_transform(self.imputer_.transform(raw)))
+        if self.words_ is not None:
+            parts.append(_dense(self.words_.fit_transform(_without_gaps(features.select(words)))))
+        if self.schema.text:
+            self.text_ = TextEncoder()
+            parts.append(self.text_.fit_transform(self._texts(features)))
+        return _beside(parts, features.height)
+
+    def fit(self, features: Features, /) -> Self:
+        """Learn the encoding.
+
+        Parameters
+        ----------
+        features : polars.DataFrame, ndarray or csr_matrix
+            The training rows.
+
+        Returns
+        -------
+        TableEncoder
+            Itself.
+        """
+        self.fit_transform(features)
+        return self
+
+    def transform(self, features: Features, /) -> Matrix:
+        """Encode rows.
+
+        Parameters
+        ----------
+        features : polars.DataFrame, ndarray or csr_matrix
+            Rows of the schema.
+
+        Returns
+        -------
+        ndarray or csr_matrix, shape (N, D)
+            The encoded rows.
+        """
+        if not isinstance(features, pl.DataFrame):
+            return features
+        parts: list[Matrix] = []
+        if self.imputer_ is not None:
+            parts.append(self.scaler_.transform(self.imputer_.transform(self._numbers(features))))
+        if self.words_ is not None:
+            parts.append(_dense(self.words_.transform(_without_gaps(features.select(self._names("text"))))))
+        if self.text_ is not None:
+            parts.append(self.text_.transform(self._texts(features)))
+        return _beside(parts, features.height)
+
+    def _names(self, *kinds: str) -> list[str]:
+        """Columns of some kinds, running text left out."""
+        return [c.name for c in self.schema.columns if c.kind in kinds and c.name not in self.schema.text]
+
+    def _table_vectorizer(self) -> TableVectorizer:
+        """How skrub encodes dates and categories."""
+        return TableVectorizer(
+            cardinality_threshold=_CATEGORIES,
+            # no dropped level: the penalty then treats all categories alike, and an unknown one is none of them
+            low_cardinality=OneHotEncoder(dtype=np.float32, handle_unknown="ignore", sparse_output=False),
+            high_cardinality=StringEncoder(random_state=self.seed),
+            datetime=DatetimeEncoder(add_weekday=True, add_total_seconds=False, periodic_encoding="circular"),
+        )
+
+    def _numbers(self, features: pl.DataFrame) -> NDArray[np.float64]:
+        """Numbers, truth values and dates as float64, NaN where missing."""
+        columns = []
+        for name in self._names("number", "boolean", "date"):
+            column = features[name]
+            column = column.dt.epoch("us") if column.dtype == pl.Datetime else column
+            columns.append(column.cast(pl.Float64).to_numpy())
+        raw = np.column_stack(columns)
+        if self.dates_ is None:
+            return raw
+        return np.hstack([raw, _dense(self.dates_.transform(features.select(self._names("date")))).astype(np.float64)])
+
+    def _texts(self, features: pl.DataFrame) -> list[str]:
+        """Join the running text of each row; several columns one under the other."""
+        columns = [features[name].fill_null("").to_list() for name in self.schema.text]
+        return columns[0] if len(columns) == 1 else ["\n".join(row) for row in zip(*columns, strict=True)]
+
+
+def _without_gaps(words: pl.DataFrame) -> pl.DataFrame:
+    """Categories with a word for missing ones: that a value is missing is a value too."""
+    return words.with_columns(pl.all().fill_null(""))
+
+
+def _dense(encoded: pl.DataFrame) -> NDArray[np.float32]:
+    """Turn what skrub returns into an array without gaps."""
+    filled: NDArray[np.float32] = encoded.cast(pl.Float32).fill_null(0.0).fill_nan(0.0).to_numpy()
+    return filled
+
+
+def _beside(parts: list[Matrix], n_rows: int) -> Matrix:
+    """Parts of the features beside one another; sparse as soon as one part is."""
+    parts = [part for part in parts if part.shape[1]]
+    if not parts:
+        return np.zeros((n_rows, 1))
+    if any(issparse(part) for part in parts):
+        return beside(parts) if len(parts) > 1 else parts[0]
+    dense: list[Any] = list(parts)
+    return np.ascontiguousarray(np.hstack(dense))

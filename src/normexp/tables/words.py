@@ -1,0 +1,209 @@
+"""Running text as sparse features: words, pairs of words, their shapes, and pieces of words where texts are short."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Self, final
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, TransformerMixin
+
+from normexp.tables.csr import Csr, beside, csr, empty, under
+from normexp.tables.ngrams import KeyCounts, Keys, Tokens, piece_keys, tokens_of, word_keys
+
+_KINDS: Final[tuple[Callable[[Tokens], list[KeyCounts]], ...]] = (word_keys, piece_keys)
+
+
+@final
+class TextEncoder(TransformerMixin, BaseEstimator):
+    """Texts as a CSR matrix of weighted word and word-piece counts, each row of length 1.
+
+    Parameters
+    ----------
+    min_rows : int
+        A feature must occur in so many training texts.
+    pieces : bool or None
+        Whether pieces of words (3 to 5 characters) are features too; None: when texts have at most
+        `short_characters` characters on average.
+    short_characters : int
+        See `pieces`.
+    piece_weight : float
+        Length of the part of a row that holds pieces, beside a part of length 1 for words.
+    max_features : int
+        The most features of each part; the most frequent ones are kept.
+
+    Attributes
+    ----------
+    keys_ : tuple of ndarray of uint64
+        Sorted 64-bit hashes of the features, for each part: words and pieces.
+    weights_ : tuple of ndarray of float32
+        Inverse document frequency of each feature.
+
+    Notes
+    -----
+    A count c weighs ``(1 + log c) * (1 + log((1 + N) / (1 + df)))``. Features are known by a 64-bit hash: among a
+    million features two collide with probability 3e-8. The cost is one pass of a regular expression; everything
+    else is done on the distinct words or in NumPy.
+
+    Examples
+    --------
+    >>> rows = TextEncoder(min_rows=1, pieces=False).fit_transform(["a b", "a c"])
+    >>> rows.shape, rows.multiply(rows).sum(axis=1).round(6).ravel().tolist()
+    ((2, 7), [1.0, 1.0])
+    """
+
+    keys_: tuple[Keys, ...]
+    weights_: tuple[NDArray[np.float32], ...]
+
+    def __init__(
+        self,
+        *,
+        min_rows: int = 2,
+        pieces: bool | None = None,
+        short_characters: int = 500,
+        piece_weight: float = 0.7,
+        max_features: int = 1 << 22,
+    ) -> None:
+        self.min_rows = min_rows
+        self.pieces = pieces
+        self.short_characters = short_characters
+        self.piece_weight = piece_weight
+        self.max_features = max_features
+
+    def fit(self, texts: Sequence[str], y: Any = None) -> Self:
+        """Learn which features there are, and their weights.
+
+        Parameters
+        ----------
+        texts : sequence of str
+            The training texts.
+        y : None
+            Not used.
+
+        Returns
+        -------
+        TextEncoder
+            Itself.
+        """
+        self.fit_transform(texts, y)
+        return self
+
+    def fit_transform(self, texts: Sequence[str], y: Any = None) -> Csr:  # noqa: ARG002  (scikit-learn's signature)
+        """Learn the features and encode the texts that they were learned from.
+
+        Parameters
+        ----------
+        texts : sequence of str
+            The training texts.
+        y : None
+            Not used.
+
+        Returns
+        -------
+        csr_matrix of float32, shape (N, D)
+            The rows.
+        """
+        mean_length = sum(map(len, texts)) / max(len(texts), 1)
+        with_pieces = mean_length <= self.short_characters if self.pieces is None else self.pieces
+        parts = [_learn(texts, word_keys, self.min_rows, self.max_features)]
+        if with_pieces:
+            parts.append(_learn(texts, piece_keys, self.min_rows, self.max_features))
+        self.keys_ = tuple(part[0] for part in parts)
+        self.weights_ = tuple(part[1] for part in parts)
+        return self._join([part[2] for part in parts])
+
+    def transform(self, texts: Sequence[str]) -> Csr:
+        """Encode texts.
+
+        Parameters
+        ----------
+        texts : sequence of str
+            Any texts.
+
+        Returns
+        -------
+        csr_matrix of float32, shape (N, D)
+            The rows; a text without any known feature is a row of zeros.
+        """
+        rows: list[Any] = []
+        for tokens in tokens_of(texts):
+            parts = []
+            for keys, weights, blocks in zip(self.keys_, self.weights_, _KINDS, strict=False):
+                parts.append(_weigh(_lookup(blocks(tokens), keys, tokens.n_texts), weights))
+            rows.append(self._join(parts))
+        if not rows:
+            return empty(0, sum(map(len, self.keys_)))
+        return under(rows)
+
+    def _join(self, parts: list[Csr]) -> Csr:
+        """Parts beside one another, each of its length, the whole of length 1."""
+        whole = float(np.hypot(1.0, self.piece_weight)) if len(parts) > 1 else 1.0
+        for part, length in zip(parts, (1.0, self.piece_weight), strict=False):
+            _scale_rows(part, length / whole)
+        return parts[0] if len(parts) == 1 else beside(parts)
+
+
+def _learn(
+    texts: Sequence[str], blocks: Callable[[Tokens], list[KeyCounts]], min_rows: int, max_features: int
+) -> tuple[Keys, NDArray[np.float32], Csr]:
+    """Features of one part, their weights, and the weighted training rows."""
+    found: list[tuple[Keys, Csr]] = []
+    for tokens in tokens_of(texts):
+        gathered = blocks(tokens)
+        key = np.concatenate([block.key for block in gathered])
+        distinct, column = np.unique(key, return_inverse=True)
+        text = np.concatenate([block.text for block in gathered])
+        count = np.concatenate([block.times for block in gathered])
+        rows = csr(count, text, column, shape=(tokens.n_texts, len(distinct)))
+        found.append((distinct, rows))
+    keys = np.unique(np.concatenate([distinct for distinct, _ in found])) if found else np.empty(0, np.uint64)
+    frequency = np.zeros(len(keys), np.int64)
+    for distinct, rows in found:
+        frequency[np.searchsorted(keys, distinct)] += np.bincount(rows.indices, minlength=len(distinct))
+    kept = frequency >= min_rows
+    if np.count_nonzero(kept) > max_features:
+        # stable: of equally frequent features those with the smaller hash stay, on every machine
+        order = np.argsort(-frequency, kind="stable")[:max_features]
+        kept = np.zeros(len(keys), bool)
+        kept[order] = True
+    keys, frequency = keys[kept], frequency[kept]
+    weights = (np.log((1 + len(texts)) / (1 + frequency)) + 1).astype(np.float32)
+    columns = [_select(distinct, rows, keys) for distinct, rows in found]
+    matrix = under(columns) if columns else empty(0, len(keys))
+    return keys, weights, _weigh(matrix, weights)
+
+
+def _lookup(blocks: list[KeyCounts], keys: Keys, n_texts: int) -> Csr:
+    """Count the known features in some texts."""
+    if not blocks or not len(keys):
+        return empty(n_texts, len(keys))
+    distinct, column = np.unique(np.concatenate([block.key for block in blocks]), return_inverse=True)
+    text = np.concatenate([block.text for block in blocks])
+    count = np.concatenate([block.times for block in blocks])
+    return _select(distinct, csr(count, text, column, shape=(n_texts, len(distinct))), keys)
+
+
+def _select(distinct: Keys, rows: Csr, keys: Keys) -> Csr:
+    """Pick the columns of `rows`, known by `distinct`, that stand in `keys`, at their places there."""
+    if not len(keys):
+        return empty(rows.shape[0], 0)
+    place = np.searchsorted(keys, distinct)
+    place[place == len(keys)] = 0
+    known = (keys[place] == distinct)[rows.indices]
+    row = np.repeat(np.arange(rows.shape[0]), np.diff(rows.indptr))[known]
+    return csr(rows.data[known], row, place[rows.indices[known]], shape=(rows.shape[0], len(keys)))
+
+
+def _weigh(rows: Csr, weights: NDArray[np.float32]) -> Csr:
+    """Turn counts into sublinear term frequency times inverse document frequency; in place."""
+    rows.data = (1 + np.log(rows.data)) * weights[rows.indices]
+    return rows
+
+
+def _scale_rows(rows: Csr, length: float) -> None:
+    """Give each row that is not zero a Euclidean length; in place."""
+    if not rows.shape[0]:
+        return
+    squares = np.add.reduceat(np.r_[rows.data.astype(np.float64) ** 2, 0.0], rows.indptr[:-1])
+    squares[np.diff(rows.indptr) == 0] = 0.0
+    scale = np.divide(length, np.sqrt(squares), out=np.zeros_like(squares), where=squares > 0)
+    rows.data *= np.repeat(scale, np.diff(rows.indptr)).astype(np.float32)

@@ -1,0 +1,258 @@
+"""A file of rows in, a fitted softmax classifier, and predictions for other files: the whole path as one estimator."""
+
+import time
+import warnings
+from collections.abc import Iterator
+from typing import Any, Final, Self, final
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
+
+from normexp.tables import Predictions, Progress, Source, TableEncoder
+from normexp.tables.encoding import Matrix
+from normexp.trusted.defaults import default_estimator
+from normexp.trusted.judging import class_index, examples, judge
+from normexp.trusted.labelled import Labelled
+from normexp.trusted.training import columns_in_words, count_classes, training_facts
+
+_LOGITS_AT_ONCE: Final = 1 << 22  # 32 MiB of float64
+_ROWS_AT_ONCE: Final = 8192
+
+
+@final
+class TableClassifier(ClassifierMixin, BaseEstimator):
+    r"""A softmax classifier that reads files: tables, running text, arrays, sparse rows.
+
+    Parameters
+    ----------
+    target : str or None
+        The column with the classes; None: the one that the source of the fit names.
+    text : str, tuple of str, or None
+        Columns that are running text; None: those of the source.
+    features : str, tuple of str, or None
+        Names and patterns of the columns to read; None: those of the source.
+    estimator : estimator or None
+        A linear classifier with ``decision_function``; None: `SoftmaxClassifier` with a penalty that fits the kind of
+        rows.
+    min_class_rows : int
+        A class with fewer training rows is refused: from a single row nothing can be held out to see whether the
+        model knows the class. 1 allows it.
+    seed : int
+        Seed of every random choice.
+
+    Attributes
+    ----------
+    classes_ : ndarray of str or int64, shape (K,)
+        The classes as they stood in the file.
+    prior_ : ndarray of float64, shape (K,)
+        Their frequencies among the training rows.
+    columns_ : tuple of str
+        What is read: names of columns, or the shape of the array in words.
+    schema_ : Schema
+        Kinds of the columns.
+    encoder_ : TableEncoder
+        From rows to features.
+    estimator_ : estimator
+        The fitted linear model.
+    training_ : TrainingFacts
+        How the fit went.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from normexp.tables import open_source
+    >>> path = Path(tempfile.mkdtemp()) / "fruit.csv"
+    >>> _ = path.write_text("mass,kind\n" + "170,apple\n80,lemon\n180,apple\n90,lemon\n" * 5)
+    >>> model = TableClassifier().fit(open_source(path, target="kind"))
+    >>> [str(label) for label in next(model.predict_batches(open_source(path))).label[:2]]
+    ['apple', 'lemon']
+    """
+
+    def __init__(
+        self,
+        *,
+        target: str | None = None,
+        text: str | tuple[str, ...] | None = None,
+        features: str | tuple[str, ...] | None = None,
+        estimator: Any = None,
+        min_class_rows: int = 2,
+        seed: int = 0,
+    ) -> None:
+        self.target = target
+        self.text = text
+        self.features = features
+        self.estimator = estimator
+        self.min_class_rows = min_class_rows
+        self.seed = seed
+
+    def fit(self, source: Source, *, progress: Progress | None = None) -> Self:
+        """Learn from every row of a source.
+
+        Parameters
+        ----------
+        source : Source
+            What `open_source` returned; it must name its target.
+        progress : callable or None
+            Called as ``progress(rows_read, total)``.
+
+        Returns
+        -------
+        TableClassifier
+            Itself.
+
+        Raises
+        ------
+        InputError
+            If the rows cannot be learned from; the sentence says why.
+        """
+        began = time.monotonic()
+        if self.target is not None and source.target is None:
+            source = source.with_target(self.target)
+        schema = source.infer()
+        block = source.read(schema, with_target=True, progress=progress)
+        classes, index, counts = count_classes(source, block, at_least=self.min_class_rows)
+        encoder = TableEncoder(schema, seed=self.seed)
+        rows = encoder.fit_transform(block.features)
+        del block
+        estimator = default_estimator(rows, schema, seed=self.seed) if self.estimator is None else clone(self.estimator)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            estimator.fit(rows, index)
+        self.schema_ = schema
+        self.target_ = source.target
+        self.features_ = source.features
+        self.classes_ = classes
+        self.prior_ = counts / counts.sum()
+        self.encoder_ = encoder
+        self.estimator_ = estimator
+        self.columns_ = columns_in_words(schema)
+        self.training_ = training_facts(
+            source, schema, estimator, caught, counts, width=int(rows.shape[1]), began=began, seed=self.seed
+        )
+        return self
+
+    def check(self, source: Source, *, ignore_extra: bool = False) -> None:
+        """Refuse a file that does not fit the model, before any work is done.
+
+        Parameters
+        ----------
+        source : Source
+            The file.
+        ignore_extra : bool
+            Whether columns that the model does not know are passed over.
+
+        Raises
+        ------
+        InputError
+            If a column is missing, extra or of another type; the sentence names it.
+        """
+        known = () if self.target_ is None else (self.target_,)
+        source.check(self.schema_, known=known, features=self.features_, ignore_extra=ignore_extra)
+
+    def decision_function(self, rows: Matrix, /) -> NDArray[np.float64]:
+        """Logits of encoded rows; two classes have the logits 0 and d.
+
+        Parameters
+        ----------
+        rows : ndarray or csr_matrix, shape (N, D)
+            Rows that `encoder_` encoded.
+
+        Returns
+        -------
+        ndarray of float64, shape (N, K)
+            The logits.
+        """
+        logits = np.asarray(self.estimator_.decision_function(rows), dtype=np.float64)
+        return np.column_stack([np.zeros_like(logits), logits]) if logits.ndim == 1 else logits
+
+    def predict_batches(
+        self,
+        source: Source,
+        *,
+        top_k: int | None = None,
+        batch_rows: int | None = None,
+        ignore_extra: bool = False,
+        progress: Progress | None = None,
+    ) -> Iterator[Predictions]:
+        """Predict the rows of a file, some at a time: memory does not grow with their number.
+
+        Parameters
+        ----------
+        source : Source
+            The file; a target column in it is not read.
+        top_k : int or None
+            How many classes to rank for each row; more than K means K.
+        batch_rows : int or None
+            Rows at a time; None: as many as keep the logits within 32 MiB.
+        ignore_extra : bool
+            Whether columns that the model does not know are passed over.
+        progress : callable or None
+            Called as ``progress(rows_done, total)``.
+
+        Yields
+        ------
+        Predictions
+            For some rows, in the order of the file.
+
+        Raises
+        ------
+        InputError
+            If the file does not fit the model.
+        """
+        self.check(source, ignore_extra=ignore_extra)
+        n_classes = len(self.classes_)
+        size = batch_rows or int(np.clip(_LOGITS_AT_ONCE // n_classes, 64, _ROWS_AT_ONCE))
+        done = 0
+        for block in source.batches(self.schema_, with_target=False, batch_rows=size):
+            logits = self.decision_function(self.encoder_.transform(block.features))
+            yield judge(logits, self.classes_, top_k=top_k)
+            done += block.n_rows
+            if progress is not None:
+                progress(done, source.n_rows)
+
+    def labelled(self, source: Source, *, ignore_extra: bool = False, progress: Progress | None = None) -> Labelled:
+        """Logits of rows whose classes stand in the file, for evaluation.
+
+        Parameters
+        ----------
+        source : Source
+            The file; its target column, or the one of the fit, holds the classes.
+        ignore_extra : bool
+            Whether columns that the model does not know are passed over.
+        progress : callable or None
+            Called as ``progress(rows_done, total)``.
+
+        Returns
+        -------
+        Labelled
+            Logits, classes, prior and a short text for each row.
+
+        Raises
+        ------
+        InputError
+            If the file does not fit the model, or a class was not seen at the fit.
+        """
+        self.check(source, ignore_extra=ignore_extra)
+        if source.target is None:
+            source = source.with_target(self.target_)
+        logits: list[NDArray[np.float64]] = []
+        target: list[NDArray[np.intp]] = []
+        shown: list[str] = []
+        size = int(np.clip(_LOGITS_AT_ONCE // len(self.classes_), 64, _ROWS_AT_ONCE))
+        done = 0
+        for block in source.batches(self.schema_, with_target=True, batch_rows=size):
+            target.append(class_index(source, block, self.classes_))
+            logits.append(self.decision_function(self.encoder_.transform(block.features)))
+            shown.extend(examples(block, self.schema_))
+            done += block.n_rows
+            if progress is not None:
+                progress(done, source.n_rows)
+        return Labelled(
+            logits=np.concatenate(logits),
+            target=np.concatenate(target),
+            classes=tuple(str(label) for label in self.classes_),
+            prior=self.prior_,
+            examples=tuple(shown),
+        )

@@ -1,0 +1,162 @@
+"""Classes of a training file, and the facts of a fit."""
+
+import platform
+import time
+from importlib.metadata import version
+from typing import Any
+from warnings import WarningMessage
+
+import numpy as np
+from numpy.typing import NDArray
+
+from normexp.base.errors import InputError
+from normexp.tables import Block, Schema, Source
+from normexp.tables.choosing import enumerate_names
+from normexp.trusted.labelled import TrainingFacts
+
+
+def count_classes(
+    source: Source, block: Block, /, *, at_least: int
+) -> tuple[NDArray[Any], NDArray[np.intp], NDArray[np.intp]]:
+    """Find the classes of a training file, the index of each row's class, and how many rows each has.
+
+    Parameters
+    ----------
+    source : Source
+        The file, for sentences.
+    block : Block
+        All its rows.
+    at_least : int
+        The fewest rows of a class.
+
+    Returns
+    -------
+    classes : ndarray of str or int64, shape (K,)
+        Sorted.
+    index : ndarray of intp, shape (N,)
+        Into the classes.
+    counts : ndarray of intp, shape (K,)
+        Rows of each class.
+
+    Raises
+    ------
+    InputError
+        If there is only one class, or a class has too few rows.
+    """
+    if block.target is None:
+        raise InputError(f"{source.path}: the classes are needed to fit. Name the target column.")
+    classes, index, counts = np.unique(block.target, return_inverse=True, return_counts=True)
+    if len(classes) < 2:
+        raise InputError(
+            f"{source.path}: the target column {source.target!r} holds one class only, {str(classes[0])!r}, in all "
+            f"{counts[0]} rows. At least two classes are needed; name another column, or add rows of other classes."
+        )
+    if counts.min() < at_least:
+        rare = [str(label) for label in classes[counts < at_least]]
+        first = int(np.argmax(counts < at_least))
+        row = int(np.argmax(index == first))
+        several = f"{len(rare)} classes ({enumerate_names(rare, limit=3)}) have"
+        named = f"the class {rare[0]!r} has" if len(rare) == 1 else several
+        raise InputError(
+            f"{source.path}: in the target column {source.target!r} {named} fewer than {at_least} rows (the first in "
+            "row "
+            f"{row}, rows count from 0). Nothing could be held out to check such a class; add rows, join it with "
+            "another class, leave it out, or allow it with min_class_rows=1."
+        )
+    return classes, index.astype(np.intp), counts
+
+
+def columns_in_words(schema: Schema, /) -> tuple[str, ...]:
+    """Say what a model reads, for people.
+
+    Parameters
+    ----------
+    schema : Schema
+        What the rows hold.
+
+    Returns
+    -------
+    tuple of str
+        Names of the columns, or one entry that tells the shape.
+    """
+    if schema.layout == "table":
+        return schema.names
+    shape = " x ".join(str(size) for size in schema.shape)
+    return (f"array of {shape}" if schema.layout == "dense" else f"{shape} sparse features",)
+
+
+def training_facts(
+    source: Source,
+    schema: Schema,
+    estimator: Any,
+    caught: list[WarningMessage],
+    counts: NDArray[np.intp],
+    /,
+    *,
+    width: int,
+    began: float,
+    seed: int,
+) -> TrainingFacts:
+    """Gather the facts of a fit that has just ended.
+
+    Parameters
+    ----------
+    source : Source
+        The file.
+    schema : Schema
+        What its rows hold.
+    estimator : estimator
+        Fitted.
+    caught : list of WarningMessage
+        What it warned of.
+    counts : ndarray of intp, shape (K,)
+        Rows of each class.
+    width : int
+        Number of features after encoding.
+    began : float
+        `time.monotonic` at the start.
+    seed : int
+        The seed.
+
+    Returns
+    -------
+    TrainingFacts
+        The facts.
+    """
+    outcome, converged = _outcome(estimator, caught)
+    suboptimality = getattr(estimator, "suboptimality_", None)
+    return TrainingFacts(
+        rows=int(counts.sum()),
+        features=width,
+        classes=len(counts),
+        class_counts=tuple(int(count) for count in counts),
+        seconds=time.monotonic() - began,
+        outcome=outcome,
+        converged=converged,
+        suboptimality=None if suboptimality is None else float(suboptimality),
+        n_iter=int(np.max(getattr(estimator, "n_iter_", 0))),
+        source=source.name,
+        target=source.target or "y",
+        columns=columns_in_words(schema),
+        estimator=" ".join(repr(estimator).split()),
+        seed=seed,
+        versions=_versions(),
+    )
+
+
+def _outcome(estimator: Any, caught: list[WarningMessage]) -> tuple[str, bool]:
+    """How the solver ended, in its own words where it has some."""
+    solution = getattr(estimator, "solution_", None)
+    if solution is not None:
+        outcome = solution.outcome
+        return str(getattr(outcome, "value", outcome)), bool(solution.converged)
+    complaints = [str(item.message).splitlines()[0] for item in caught if "Convergence" in item.category.__name__]
+    if complaints:
+        return complaints[0], False
+    return "The solver reached its tolerance.", True
+
+
+def _versions() -> dict[str, str]:
+    """Versions of what took part."""
+    packages = ("normexp", "numpy", "scipy", "scikit-learn", "polars", "skrub")
+    return {"python": platform.python_version(), **{name: version(name) for name in packages}}
