@@ -9,8 +9,7 @@ def main() -> None:
         from normexp.cli.app import run  # noqa: PLC0415  (the extra may be missing)
     except ModuleNotFoundError as error:
         sys.stderr.write(
-            f"normexp: the command line needs the package {error.name!r}; "
-            "install it with: pip install 'normexp[cli]'\n"
+            f"normexp: the command line needs the package {error.name!r}; install it with: pip install 'normexp[cli]'\n"
         )
         raise SystemExit(2) from None
     raise SystemExit(run())

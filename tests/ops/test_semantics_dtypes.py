@@ -173,7 +173,7 @@ def test_the_largest_finite_logits_are_legal(dtype):
     assert_within(nx.softmax(row), [oracle.MP.mpf("0.5"), 0, oracle.MP.mpf("0.5"), 0], "prob")
     truth = oracle.log_softmax(row)
     assert_within(nx.log_softmax(row), truth, "log")
-    assert float(nx.logsumexp(row)) == pytest.approx(big)
+    assert_within(nx.logsumexp(row), oracle.logsumexp(row), "log")
     loss, grad = nx.cross_entropy_with_grad(row, 1)
     assert_within(loss, -truth[1], "log")
     assert_within(grad, oracle.cross_entropy_row(row, 1).grad, "grad")

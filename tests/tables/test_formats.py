@@ -49,7 +49,12 @@ def test_every_table_format_gives_the_same_schema_rows_and_classes(tmp_path, suf
     assert block.target.tolist() == ["apple", "lemon", "apple", "lemon"]
     assert block.features["mass"].to_list() == [1.5, None, -3.0, 4.0]
     assert block.features["ripe"].to_list() == [True, False, None, True]
-    assert block.features["picked"].dt.strftime("%Y-%m-%d").to_list() == ["2024-05-31", "2024-06-01", None, "2023-12-31"]
+    assert block.features["picked"].dt.strftime("%Y-%m-%d").to_list() == [
+        "2024-05-31",
+        "2024-06-01",
+        None,
+        "2023-12-31",
+    ]
     assert [value or "" for value in block.features["colour"].to_list()] == ["red", "grün", "NA", ""]
 
 

@@ -142,7 +142,9 @@ def test_a_kill_in_the_middle_of_writing_leaves_the_old_file(tmp_path, sign):
         "    print('writing', flush=True)\n"
         "    time.sleep(60)\n"
     )
-    with subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as child:
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as child:
         assert child.stdout.readline() == b"writing\n"
         assert len(list(tmp_path.iterdir())) == 2  # the temporary file is there: the kill does come in the middle
         began = time.monotonic()

@@ -122,7 +122,9 @@ def test_rows_with_missing_numbers_are_encoded_with_a_mark(model, fruit):
     rows = model.encoder_.transform(frame)
     assert np.all(np.isfinite(rows))
     gap = np.array([value is None for value in frame["width"].to_list()])
-    mark = [column for column in range(rows.shape[1]) if len(set(rows[gap, column])) == 1 and len(set(rows[:, column])) == 2]
+    mark = [
+        column for column in range(rows.shape[1]) if len(set(rows[gap, column])) == 1 and len(set(rows[:, column])) == 2
+    ]
     assert any(np.array_equal(rows[:, column] > 0, gap) for column in mark)
 
 
@@ -259,7 +261,9 @@ def test_examples_show_which_row_it_is(model, fruit, tmp_path):
     assert shown[0].startswith("mass=")
     assert "width=missing" in shown[0]
     path = tmp_path / "a.txt"
-    path.write_text("__label__a " + "long " * 100 + "\n__label__b short one\n" + "__label__a x y\n__label__b short z\n" * 3)
+    path.write_text(
+        "__label__a " + "long " * 100 + "\n__label__b short one\n" + "__label__a x y\n__label__b short z\n" * 3
+    )
     texts = TableClassifier().fit(open_source(path)).labelled(open_source(path)).examples
     assert texts[1] == "short one"
     assert len(texts[0]) == 200

@@ -77,6 +77,9 @@ FUNCTIONS: Final = (
     # compares the name of a column with names that were noted down at fit
     | _of("skrub._table_vectorizer", "_created_by_predicate")
 )
+# Enums. Their class is called with what stands in the file: it looks the value up among its members, and does nothing
+# else.
+ENUMS: Final = _of("normexp.solvers.outcome", "Outcome")
 # Types as values: the dtype argument of an encoder, the types of the keys of a dict. Calling one of them converts a
 # number or a text, no more.
 _NUMPY_SCALARS: Final = _of(
@@ -87,8 +90,7 @@ _BUILTIN_VALUES: Final = _of("builtins", "bool float int str")
 ALLOWED: Final[dict[str, frozenset[str]]] = {
     "ObjectNode": NORMEXP | SKLEARN | SKRUB | POLARS,
     "FunctionNode": FUNCTIONS,
-    # called with what stands in the file: an Enum looks the value up among its members, and does nothing else
-    "ConstructorFromReduceNode": _of("normexp.solvers.outcome", "Outcome"),
+    "ConstructorFromReduceNode": ENUMS,
     "TypeNode": _BUILTIN_VALUES | _NUMPY_SCALARS | POLARS,
     "NdArrayNode": _of("numpy", "ndarray") | _NUMPY_SCALARS,
     "DTypeNode": _of("numpy", "dtype"),

@@ -6,7 +6,7 @@ import warnings
 import zipfile
 from typing import Any, Final
 
-from normexp.artifact.allowlist import TRUSTED
+from normexp.artifact.allowlist import ENUMS, TRUSTED
 from normexp.artifact.audit import SCHEMA_NAME, audit_payload
 from normexp.base.errors import ArtifactError, NormexpWarning
 
@@ -118,6 +118,16 @@ def _compact(dumped: bytes) -> bytes:
             return item
         if "__id__" in item:
             item["__id__"] = numbers.setdefault(item["__id__"], len(numbers) + 1)
+        if item["__loader__"] == "ObjectNode" and f"{item['__module__']}.{item['__class__']}" in ENUMS:
+            # skops notes the attributes of a member, from which no Enum can be rebuilt: its value is enough
+            value = item["content"]["content"]["_value_"]
+            item["__loader__"] = "ConstructorFromReduceNode"
+            item["content"] = {
+                "__loader__": "TupleNode",
+                "__module__": "builtins",
+                "__class__": "tuple",
+                "content": [value],
+            }
         if isinstance(item.get("file"), str):
             item["file"] = renamed.setdefault(item["file"], f"{len(renamed)}.{item['file'].rpartition('.')[2]}")
         return item

@@ -22,7 +22,7 @@ SMALL = 4096
 
 
 def normalise_small(of: str, rows: NDArray[Any], out: NDArray[Any]) -> None:
-    """softmax or log_softmax of few C-contiguous rows (N, K) of float32 or float64, N and K positive."""
+    """Softmax or log_softmax of few C-contiguous rows (N, K) of float32 or float64, N and K positive."""
     _KERNELS[of](rows, _ONE, rows.dtype.itemsize == 8, out)
 
 
@@ -35,7 +35,7 @@ def normalise(
     out: NDArray[Any] | None,
     dtype: np.dtype[Any],
 ) -> NDArray[Any]:
-    """softmax or log_softmax (``of``) of ``array`` along ``axes``, in ``out`` or in a new array of ``dtype``.
+    """Softmax or log_softmax (``of``) of ``array`` along ``axes``, in ``out`` or in a new array of ``dtype``.
 
     temperature and mask are broadcastable to the array; out may be the array itself.
     """
@@ -72,7 +72,7 @@ def normalise(
 def logsumexp(
     array: NDArray[Any], axes: tuple[int, ...], mask: NDArray[np.bool_] | None, dtype: np.dtype[Any]
 ) -> NDArray[Any]:
-    """log sum exp of ``array`` along ``axes``, in the shape of the batch."""
+    """Log sum exp of ``array`` along ``axes``, in the shape of the batch."""
     source = Rows.of(array, axes)
     masks = None if mask is None else Rows.of(np.broadcast_to(mask, array.shape), axes, source, np.bool_)
     out = np.full(source.count, -np.inf, dtype)
@@ -110,7 +110,16 @@ def index_loss(
     def kernel(rows: NDArray[Any], block: Block, loss: FloatVector, filled: NDArray[Any]) -> None:
         part = slice(block.first, block.last)
         _cross_entropy.index_rows(
-            rows, index[part], weight[part], smoothing, z_loss, gamma, rows.dtype.itemsize == 8, grad_scale, loss, filled
+            rows,
+            index[part],
+            weight[part],
+            smoothing,
+            z_loss,
+            gamma,
+            rows.dtype.itemsize == 8,
+            grad_scale,
+            loss,
+            filled,
         )
 
     return _losses(source, axes, kernel, grad, exact_integers=z_loss == 0.0)

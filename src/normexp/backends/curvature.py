@@ -5,6 +5,7 @@ number of score columns: one column is the score of class 1 against class 0.
 """
 
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,13 +57,12 @@ def csr_dot(matrix: "sparse.csr_matrix", dense: Floats, pool: ThreadPoolExecutor
     # Equal numbers of stored entries, not of rows: text has long and short rows.
     goals = np.linspace(0, int(indptr[-1]), parts + 1)[1:-1]
     bounds = [0, *(int(b) for b in np.searchsorted(indptr, goals)), matrix.shape[0]]
-    arguments = (matrix.data, matrix.indices, indptr, dense)
     if pool is None or parts == 1:
-        _sparse.csr_dot_rows(*arguments, 0, matrix.shape[0], out)
+        _sparse.csr_dot_rows(matrix.data, matrix.indices, indptr, dense, 0, matrix.shape[0], out)
         return out
     jobs = [
-        pool.submit(_sparse.csr_dot_rows, *arguments, first, last, out)
-        for first, last in zip(bounds[:-1], bounds[1:], strict=True)
+        pool.submit(_sparse.csr_dot_rows, matrix.data, matrix.indices, indptr, dense, first, last, out)
+        for first, last in pairwise(bounds)
     ]
     for job in jobs:
         job.result()

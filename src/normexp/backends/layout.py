@@ -43,9 +43,7 @@ class Rows:
     dtype: np.dtype[Any]  # that the kernels read
 
     @classmethod
-    def of(
-        cls, array: NDArray[Any], axes: tuple[int, ...], like: Self | None = None, dtype: Any = None
-    ) -> Self:
+    def of(cls, array: NDArray[Any], axes: tuple[int, ...], like: Self | None = None, dtype: Any = None) -> Self:
         """See ``array`` as rows along ``axes``, in the row order of ``like`` and to be read as ``dtype`` when given."""
         batch = [axis for axis in range(array.ndim) if axis not in axes]
         steps = [abs(step) for step in array.strides]

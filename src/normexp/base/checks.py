@@ -10,9 +10,7 @@ from normexp.base.errors import AxisError, DtypeError, RangeError, ShapeError
 from normexp.base.precision import compute_dtype
 
 
-def check_logits(
-    logits: Any, *, of: str, name: str = "logits"
-) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+def check_logits(logits: Any, *, of: str, name: str = "logits") -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
     """Make an array of ``logits``, of a dtype that can be computed with; and where a masked array shows its entries."""
     shown = None
     if isinstance(logits, np.ma.MaskedArray):
@@ -121,6 +119,8 @@ def check_weight(weight: Any, classes: int, *, of: str) -> NDArray[np.float64] |
         raise ShapeError(f"{of}: weight has shape {array.shape}; one for each class, ({classes},), would be right.")
     array = array.astype(np.float64)
     if not (np.isfinite(array) & (array >= 0.0)).all():
-        raise RangeError(f"{of}: weight holds {array[~(np.isfinite(array) & (array >= 0.0))][0]}; "
-                         f"finite numbers of at least 0 would be right.")
+        raise RangeError(
+            f"{of}: weight holds {array[~(np.isfinite(array) & (array >= 0.0))][0]}; "
+            f"finite numbers of at least 0 would be right."
+        )
     return array

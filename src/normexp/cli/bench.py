@@ -30,7 +30,12 @@ def ovr_ovo(
     text: Annotated[
         list[str] | None, typer.Option("--text", metavar="COLUMN", help="A column that is running text.")
     ] = None,
-    c: Annotated[float, typer.Option("-C", metavar="NUMBER", help="Inverse strength of the L2 penalty.")] = 1.0,
+    c: Annotated[
+        float | None,
+        typer.Option(
+            "-C", metavar="NUMBER", help="Inverse strength of the L2 penalty; by default as in `normexp fit`."
+        ),
+    ] = None,
     held_out: Annotated[
         float, typer.Option("--held-out", min=0.01, max=0.99, metavar="PART", help="Part of the rows that is held out.")
     ] = 0.25,
@@ -47,6 +52,7 @@ def ovr_ovo(
     One-vs-one probabilities are coupled after Wu, Lin and Weng (2004).
     """  # noqa: D301
     from normexp.linear_model import SoftmaxClassifier
+    from normexp.trusted.defaults import default_estimator
     from normexp.trusted.ovr_ovo import compare_schemes, split_digits, split_source
 
     if table is None:
@@ -58,10 +64,16 @@ def ovr_ovo(
             table.name,
             split_source(open_source(table, target=target, text=text), held_out=held_out, seed=seed),
         )
-    scores = compare_schemes(split.X_train, split.y_train, split.X_test, split.y_test, estimator=SoftmaxClassifier(C=c))
+    if c is None:
+        estimator = default_estimator(split.X_train, split.schema, seed=seed)
+    else:
+        estimator = SoftmaxClassifier(C=c)
+    scores = compare_schemes(split.X_train, split.y_train, split.X_test, split.y_test, estimator=estimator)
     sizes = {"rows": len(split.y_train) + len(split.y_test), "held_out": len(split.y_test)}
     if json:
-        write_json({"table": name, "C": c, "seed": seed, **sizes, "schemes": [score._asdict() for score in scores]})
+        write_json(
+            {"table": name, "C": estimator.C, "seed": seed, **sizes, "schemes": [score._asdict() for score in scores]}
+        )
         return
     title = f"{name}: {sizes['rows']} rows, {sizes['held_out']} of them held out"
     shown = new_table("scheme", "accuracy", "log loss", "Brier", "fit, s", "fits", title=title)

@@ -23,14 +23,14 @@ def check_parameters(model: Any) -> None:
             f"{name}.fit: penalty is {model.penalty!r}; 'l2' and None are known. "
             "For 'l1' and 'elasticnet' use sklearn.linear_model.LogisticRegression(solver='saga')."
         )
-    if model.l1_ratio not in {None, 0, 0.0}:
+    if model.l1_ratio not in {None, 0}:
         raise RangeError(f"{name}.fit: l1_ratio is {model.l1_ratio!r}; without an L1 penalty it must be None or 0.")
     if model.solver not in _SOLVERS:
         raise RangeError(f"{name}.fit: solver is {model.solver!r}; it must be one of {', '.join(map(repr, _SOLVERS))}.")
 
 
 def _check_number(name: str, parameter: str, value: Any, wanted: str, *, low: float, open_end: bool) -> None:
-    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool) and not np.isnan(float(value))
+    is_number = isinstance(value, numbers.Real) and not np.isnan(float(value))
     if not is_number or float(value) < low or (open_end and float(value) == low):
         raise RangeError(f"{name}.fit: {parameter} is {value!r}; it must be {wanted}.")
 
@@ -54,5 +54,5 @@ def check_row_weights(sample_weight: ArrayLike | None, n_rows: int) -> NDArray[n
             f"fit: sample_weight of row {bad[0]} is {weight[bad[0]]}; weights must be finite and not negative."
         )
     if not weight.any():
-        raise RangeError("fit: every sample_weight is 0; at least one row must count.")
+        raise RangeError("fit: every sample_weight is zero; at least one row must count.")
     return weight

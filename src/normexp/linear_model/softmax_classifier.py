@@ -155,15 +155,13 @@ class SoftmaxClassifier(ClassifierMixin, BaseEstimator):
             When no optimum was reached; the sentence says why and what to do.
         """
         check_parameters(self)
-        X, y = validate_data(
-            self, X, y, accept_sparse="csr", dtype=_FLOATS, order=None, accept_large_sparse=False
-        )
+        X, y = validate_data(self, X, y, accept_sparse="csr", dtype=_FLOATS, order=None, accept_large_sparse=False)
         check_classification_targets(y)
         earlier = self._earlier_coefficients() if self.warm_start else None
-        earlier_classes = getattr(self, "classes_", None)
+        earlier_classes = getattr(self, "classes_", np.array([]))
         self.classes_, target = np.unique(y, return_inverse=True)
         n_classes = len(self.classes_)
-        if n_classes < 2:  # noqa: PLR2004
+        if n_classes < 2:
             raise RangeError(
                 f"SoftmaxClassifier.fit: y holds one class only, {self.classes_[0]!r}; "
                 "at least 2 classes are needed to tell them apart."
@@ -171,7 +169,7 @@ class SoftmaxClassifier(ClassifierMixin, BaseEstimator):
         weight = check_row_weights(sample_weight, X.shape[0])
         if self.class_weight is not None:
             weight = weight * compute_sample_weight(self.class_weight, y)
-        n_scores = 1 if n_classes == 2 else n_classes  # noqa: PLR2004
+        n_scores = 1 if n_classes == 2 else n_classes
         if earlier is not None and (
             earlier[0].shape != (X.shape[1], n_scores) or not np.array_equal(earlier_classes, self.classes_)
         ):
@@ -190,7 +188,7 @@ class SoftmaxClassifier(ClassifierMixin, BaseEstimator):
             rng=self._generator(),
             callback=_log if self.verbose else None,
         )
-        self.coef_ = np.ascontiguousarray(fitted.coef.T, dtype=X.dtype)
+        self.coef_: Any = np.ascontiguousarray(fitted.coef.T, dtype=X.dtype)
         self.intercept_ = fitted.intercept.astype(X.dtype)
         self.solution_ = fitted.solution
         self.suboptimality_ = fitted.solution.suboptimality
@@ -212,11 +210,9 @@ class SoftmaxClassifier(ClassifierMixin, BaseEstimator):
         """
         check_is_fitted(self)
         X = validate_data(self, X, accept_sparse="csr", dtype=_FLOATS, reset=False)
-        scores = X @ self.coef_.T + self.intercept_
-        if sparse.issparse(scores):
-            scores = scores.toarray()
-        scores = np.asarray(scores)
-        return scores[:, 0] if scores.shape[1] == 1 else scores
+        scores: Any = X @ self.coef_.T + self.intercept_
+        dense: Floats = np.asarray(_dense(scores))
+        return dense[:, 0] if dense.shape[1] == 1 else dense
 
     def predict(self, X: Any) -> NDArray[Any]:
         """Most probable class of each row, (N,)."""
@@ -251,8 +247,7 @@ class SoftmaxClassifier(ClassifierMixin, BaseEstimator):
     def densify(self) -> Self:
         """Turn ``coef_`` back into an array."""
         check_is_fitted(self)
-        if sparse.issparse(self.coef_):
-            self.coef_ = self.coef_.toarray()
+        self.coef_ = _dense(self.coef_)
         return self
 
     def _logits(self, X: Any) -> Floats:
@@ -267,8 +262,7 @@ class SoftmaxClassifier(ClassifierMixin, BaseEstimator):
     def _earlier_coefficients(self) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
         if not hasattr(self, "coef_"):
             return None
-        coef = self.coef_.toarray() if sparse.issparse(self.coef_) else self.coef_
-        return coef.T.astype(np.float64), self.intercept_.astype(np.float64)
+        return _dense(self.coef_).T.astype(np.float64), self.intercept_.astype(np.float64)
 
     def _given_start(self, n_features: int, n_scores: int) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
         if self.init is None:
@@ -288,6 +282,11 @@ class SoftmaxClassifier(ClassifierMixin, BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         return tags
+
+
+def _dense(matrix: Any) -> NDArray[Any]:
+    """The matrix as an array."""
+    return np.asarray(matrix.toarray() if hasattr(matrix, "toarray") else matrix)
 
 
 def _log(step: Step) -> None:

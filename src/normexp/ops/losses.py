@@ -56,7 +56,9 @@ def _loss(of: str, logits: Any, target: Any, options: tuple[Any, ...], *, wants_
     array, shown = check_logits(logits, of=of)
     axes = check_axis(axis, array.ndim, of=of)
     if len(axes) != 1:
-        raise AxisError(f"{of}: axis is {axis!r} and the logits have shape {array.shape}; one axis of classes is right.")
+        raise AxisError(
+            f"{of}: axis is {axis!r} and the logits have shape {array.shape}; one axis of classes is right."
+        )
     if shown is not None and not shown.all():
         array = np.where(shown, array, float_type(array.dtype)(-np.inf))
     numbers = {
@@ -120,8 +122,10 @@ def _indices(
     if wrong.any():
         row = int(np.flatnonzero(wrong)[0])
         or_ignored = "" if ignore_index is None else f" (or ignore_index, {ignore_index})"
-        raise RangeError(f"{of}: target of row {row} is {target.reshape(-1)[row]}; with {classes} classes, "
-                         f"0 to {classes - 1} would be right{or_ignored}.")
+        raise RangeError(
+            f"{of}: target of row {row} is {target.reshape(-1)[row]}; with {classes} classes, "
+            f"0 to {classes - 1} would be right{or_ignored}."
+        )
     index = target.astype(np.int64)
     index[ignored] = -1
     return index, ~ignored
@@ -131,11 +135,14 @@ def _check_proportions(target: NDArray[Any], shape: tuple[int, ...], axis: int, 
     """Class proportions in the logits' shape: floats, none negative, summing to 1 along ``axis``."""
     rows = tuple(size for at, size in enumerate(shape) if at != axis)
     if target.dtype.kind in "cOSUVbMm" and target.dtype.name != "bfloat16":
-        raise DtypeError(f"{of}: target has dtype {target.dtype}; integers (class indices) or floats (proportions) "
-                         f"would be right.")
+        raise DtypeError(
+            f"{of}: target has dtype {target.dtype}; integers (class indices) or floats (proportions) would be right."
+        )
     if target.shape != shape:
-        raise ShapeError(f"{of}: target has shape {target.shape} and the logits {shape}; proportions need the "
-                         f"logits' shape, class indices {rows} and an integer dtype.")
+        raise ShapeError(
+            f"{of}: target has shape {target.shape} and the logits {shape}; proportions need the "
+            f"logits' shape, class indices {rows} and an integer dtype."
+        )
     negative = ~(target >= 0).all(axis=axis)
     if negative.any():
         row = int(np.flatnonzero(negative)[0])
@@ -144,5 +151,6 @@ def _check_proportions(target: NDArray[Any], shape: tuple[int, ...], axis: int, 
     off = np.abs(sums - 1.0) > 1e-3
     if off.any() and shape[axis]:
         row = int(np.flatnonzero(off)[0])
-        raise RangeError(f"{of}: target of row {row} sums to {sums.reshape(-1)[row]:.6g}; proportions that sum to 1 "
-                         f"would be right.")
+        raise RangeError(
+            f"{of}: target of row {row} sums to {sums.reshape(-1)[row]:.6g}; proportions that sum to 1 would be right."
+        )

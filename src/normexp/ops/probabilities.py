@@ -12,9 +12,7 @@ from normexp.base.types import Array, Axis
 from normexp.ops.shapes import batch_shape
 
 
-def softmax(
-    logits: Array, /, *, axis: Axis = -1, temperature: Any = 1.0, where: Any = None, out: Any = None
-) -> Array:
+def softmax(logits: Array, /, *, axis: Axis = -1, temperature: Any = 1.0, where: Any = None, out: Any = None) -> Array:
     """Probabilities ``exp(z / t) / sum(exp(z / t))`` along ``axis``."""
     return _normalise(logits, "softmax", axis, temperature, where, out)
 

@@ -28,7 +28,8 @@ def thread_count() -> int:
 def row_blocks(X: Any, n_outputs: int) -> RowBlocks:
     """Blocks over an array (N, D) or a SciPy CSR matrix, for scores of n_outputs columns."""
     if sparse.issparse(X):
-        return SparseRows(X.tocsr())
+        as_rows: Any = X
+        return SparseRows(as_rows.tocsr())
     return DenseRows(X, n_outputs)
 
 
@@ -155,15 +156,16 @@ class _SparseBlock(Block):
         return scores
 
     def adjoint(self, residual: Floats) -> NDArray[np.float64]:
-        total = curvature.csr_dot(self.transposed, np.ascontiguousarray(residual), self.pool, self.parts)
-        total = total.astype(np.float64, copy=False)
+        product = curvature.csr_dot(self.transposed, np.ascontiguousarray(residual), self.pool, self.parts)
+        total: NDArray[np.float64] = np.asarray(product, dtype=np.float64)
         if self.scale is not None and self.centre is not None:
             total -= np.outer(self.centre, residual.sum(axis=0, dtype=np.float64))
             total /= self.scale[:, None]
         return total
 
     def gram(self, weight: NDArray[np.float64]) -> NDArray[np.float64]:
-        weighted = self.matrix.multiply(weight[:, None]).tocsr()
+        scaled: Any = self.matrix.multiply(weight[:, None])
+        weighted = scaled.tocsr()
         moments = np.asarray((self.transposed @ weighted).todense(), dtype=np.float64)
         if self.scale is not None and self.centre is not None:
             sums = np.asarray(weight @ self.matrix, dtype=np.float64).ravel()

@@ -44,7 +44,7 @@ class KroneckerFactor(Preconditioner):
         rotated = coef @ self.vectors
         out = np.empty_like(rotated)
         for columns, factor in self.groups:
-            if factor.ndim == 2:  # noqa: PLR2004
+            if factor.ndim == 2:
                 out[:, columns] = linalg.cho_solve((factor, True), rotated[:, columns], check_finite=False)
             else:
                 out[:, columns] = rotated[:, columns] / factor[:, None]

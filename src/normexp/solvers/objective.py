@@ -114,9 +114,7 @@ class SoftmaxObjective:
         def part(block: Block) -> tuple[F64, F64]:
             tangent = block.affine(narrow_coef, narrow_shift)
             rows = block.rows
-            curvature.tangent_product(
-                tangent, self._prob[rows], self.target[rows], self.weight[rows], self.damping
-            )
+            curvature.tangent_product(tangent, self._prob[rows], self.target[rows], self.weight[rows], self.damping)
             return block.adjoint(tangent), tangent.sum(axis=0, dtype=np.float64)
 
         along_coef, along_shift = self.rows.sum(part)

@@ -24,6 +24,10 @@ class Outcome(Enum):
     MAX_ITER = "max_iter steps were not enough to reach the optimum within tol; raise max_iter."
     NOT_STARTED = "max_iter is 0: the coefficients are the starting point."
 
+    def __reduce__(self) -> tuple[type["Outcome"], tuple[str]]:
+        """Say how to rebuild it: model files call the class with the value."""
+        return type(self), (self.value,)
+
     @property
     def converged(self) -> bool:
         """Whether the coefficients are an optimum within the asked tolerance (or within rounding)."""

@@ -44,10 +44,10 @@ class Sample:
 
 def row_curvature(prob: NDArray[np.floating]) -> F64:
     """Trace of each row's covariance diag(p) - p p'; prob (n, S) -> (n,)."""
-    p = prob.astype(np.float64, copy=False)
+    p: F64 = prob.astype(np.float64, copy=False)
     if p.shape[1] == 1:
-        return 2 * p[:, 0] * (1 - p[:, 0])
-    return np.maximum(1 - np.einsum("ik,ik->i", p, p), 0.0)
+        return np.asarray(2 * p[:, 0] * (1 - p[:, 0]))
+    return np.asarray(np.maximum(1 - np.einsum("ik,ik->i", p, p), 0.0))
 
 
 def is_sampled(objective: SoftmaxObjective, wanted: int) -> bool:
@@ -64,9 +64,12 @@ def sample_rows(objective: SoftmaxObjective, wanted: int, rng: np.random.Generat
     weight = objective.weight
     if not is_sampled(objective, wanted):
         return Sample(weight, is_whole=True)
-    share = np.concatenate([
-        weight[rows] * row_curvature(objective.curved_prob(rows)) for rows in (block.rows for block in objective.rows.blocks())
-    ])
+    share: F64 = np.concatenate(
+        [
+            weight[rows] * row_curvature(objective.curved_prob(rows))
+            for rows in (block.rows for block in objective.rows.blocks())
+        ]
+    )
     chance = 0.9 * share / max(share.sum(), _TINY) + 0.1 * weight / max(weight.sum(), _TINY)
     drawn = np.bincount(rng.choice(len(weight), size=wanted, p=chance / chance.sum()), minlength=len(weight))
     kept = drawn > 0
@@ -134,7 +137,9 @@ def fit_hessian(
     diagonal += np.tile(np.append(objective.ridge, 0.0), n_scores)
     if floor is not None and not sample.is_whole:
         # A rare feature may be missed by the sample: a share of the plain moments of all rows is the floor.
-        mean_curvature = float(sample.weight @ row_curvature(objective.curved_prob(slice(None)))) / n_scores / objective.total_weight
+        mean_curvature = (
+            float(sample.weight @ row_curvature(objective.curved_prob(slice(None)))) / n_scores / objective.total_weight
+        )
         for k in range(n_scores):
             moments[k, :-1, k, :-1] += FLOOR * mean_curvature * floor
     if n_scores > 1:

@@ -60,7 +60,7 @@ class Vector(NamedTuple):
         return float(np.vdot(self.coef, other.coef) + np.vdot(self.shift, other.shift))
 
     def plus(self, other: "Vector", times: float) -> "Vector":
-        """self + times * other."""
+        """Self + times * other."""
         return Vector(self.coef + times * other.coef, self.shift + times * other.shift)
 
 
@@ -219,7 +219,7 @@ def _all_rows_right(objective: SoftmaxObjective) -> bool:
     counted = objective.weight > 0
     if prob.shape[1] == 1:
         p, y = prob[counted, 0], target[counted]
-        return bool(np.all(np.where(y == 1, p > 0.5, p < 0.5)))  # noqa: PLR2004
+        return bool(np.all(np.where(y == 1, p > 0.5, p < 0.5)))
     own = prob[np.arange(len(target)), target]
     for first in range(0, len(target), 8192):
         rows = slice(first, first + 8192)

@@ -23,8 +23,10 @@ class ParquetSource(FrameSource):
         check_file(path)
         try:
             with pq.ParquetFile(path) as file:
-                self._types = {f.name: pl.DataFrame(pl.from_arrow(pa.table({"c": pa.array([], f.type)})))["c"].dtype
-                               for f in file.schema_arrow}
+                self._types = {
+                    f.name: pl.DataFrame(pl.from_arrow(pa.table({"c": pa.array([], f.type)})))["c"].dtype
+                    for f in file.schema_arrow
+                }
                 self._rows = file.metadata.num_rows
         except (pa.ArrowInvalid, OSError) as error:
             raise InputError(

@@ -122,9 +122,7 @@ class DelimitedSource(FrameSource):
                     "of the file. Close it, or double it where it is part of the text."
                 )
 
-    def _open(
-        self, file: TextBytes, columns: tuple[str, ...] | None, ragged: list[Any], block_bytes: int
-    ) -> Any:
+    def _open(self, file: TextBytes, columns: tuple[str, ...] | None, ragged: list[Any], block_bytes: int) -> Any:
         """Open the reader of some columns; rows of another length are put into `ragged`."""
 
         def refuse(row: Any) -> str:

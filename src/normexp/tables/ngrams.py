@@ -77,9 +77,7 @@ def piece_keys(tokens: Tokens) -> list[KeyCounts]:
     padded = [f" {word.lower()} " for word in tokens.words]
     codes = np.frombuffer("".join(padded).encode("utf-32-le", "surrogatepass"), np.uint32).astype(np.uint64)
     owner = np.repeat(np.arange(len(padded)), [len(word) for word in padded])
-    times = csr(
-        np.ones(len(tokens.place), np.float32), tokens.text, tokens.place, shape=(tokens.n_texts, len(padded))
-    )
+    times = csr(np.ones(len(tokens.place), np.float32), tokens.text, tokens.place, shape=(tokens.n_texts, len(padded)))
     blocks = []
     for size in _PIECE_SIZES:
         n_runs = len(codes) - size + 1
@@ -92,9 +90,7 @@ def piece_keys(tokens: Tokens) -> list[KeyCounts]:
         inside = owner[:n_runs] == owner[size - 1 :]
         distinct, column = np.unique(run[inside], return_inverse=True)
         # words by pieces, then texts by pieces: each distinct word is cut up once
-        cut = csr(
-            np.ones(len(column), np.float32), owner[:n_runs][inside], column, shape=(len(padded), len(distinct))
-        )
+        cut = csr(np.ones(len(column), np.float32), owner[:n_runs][inside], column, shape=(len(padded), len(distinct)))
         counted = (times @ cut).tocoo()
         blocks.append(KeyCounts(distinct[counted.col], counted.row.astype(np.int64), counted.data))
     return blocks

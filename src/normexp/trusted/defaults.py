@@ -5,13 +5,7 @@ from typing import Any, Final
 import numpy as np
 from scipy import sparse
 
-try:
-    from normexp.linear_model import SoftmaxClassifier
-except ImportError:
-    from sklearn.linear_model import LogisticRegression
-
-    def SoftmaxClassifier(C, random_state):
-        return LogisticRegression(C=C, random_state=random_state, max_iter=1000)
+from normexp.linear_model import SoftmaxClassifier
 from normexp.tables import Schema
 from normexp.tables.encoding import Matrix
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from normexp.base.errors import InputError, ShapeError
 from normexp.metrics import accuracy, brier, log_loss
-from normexp.tables import Source, TableEncoder
+from normexp.tables import Schema, Source, TableEncoder
 
 MIN_PAIRWISE: Final = 1e-7  # as LIBSVM's min_prob (svm.cpp): a pairwise 0 or 1 would make the coupling singular
 ROWS_AT_ONCE: Final = 1 << 22  # entries of the systems that are solved together: 32 MiB of float64
@@ -55,12 +55,15 @@ class Split(NamedTuple):
         Features.
     y_train, y_test : ndarray, shape (N,)
         Classes.
+    schema : Schema
+        What the rows were before they were encoded; the default penalty depends on it.
     """
 
     X_train: Any
     y_train: NDArray[Any]
     X_test: Any
     y_test: NDArray[Any]
+    schema: Schema
 
 
 def split_digits(*, held_out: float = 0.25, seed: int = 0) -> Split:
@@ -82,7 +85,7 @@ def split_digits(*, held_out: float = 0.25, seed: int = 0) -> Split:
 
     X, y = load_digits(return_X_y=True)
     train, test = _split_indices(y, held_out=held_out, seed=seed)
-    return Split(X[train], y[train], X[test], y[test])
+    return Split(X[train], y[train], X[test], y[test], Schema("dense", shape=(X.shape[1],)))
 
 
 def split_source(source: Source, /, *, held_out: float = 0.25, seed: int = 0) -> Split:
@@ -114,9 +117,8 @@ def split_source(source: Source, /, *, held_out: float = 0.25, seed: int = 0) ->
         raise InputError(f"{source.path}: the classes are needed to compare. Name the target column.")
     train, test = _split_indices(y, held_out=held_out, seed=seed)
     encoder = TableEncoder(schema, seed=seed)
-    return Split(
-        encoder.fit_transform(block.features[train]), y[train], encoder.transform(block.features[test]), y[test]
-    )
+    X_train = encoder.fit_transform(block.features[train])
+    return Split(X_train, y[train], encoder.transform(block.features[test]), y[test], schema)
 
 
 def _split_indices(y: NDArray[Any], *, held_out: float, seed: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

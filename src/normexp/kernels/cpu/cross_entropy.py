@@ -17,7 +17,7 @@ from numba import njit
 
 from normexp.kernels.cpu.flags import EXACT
 from normexp.kernels.cpu.logarithm import log_one_plus
-from normexp.kernels.cpu.online import LANES, fold, is_empty, product_error, reciprocal, row_state, total_of
+from normexp.kernels.cpu.online import LANES, fold, is_empty, row_state
 
 
 @njit(fastmath=EXACT, nogil=True)

@@ -31,7 +31,7 @@ def log_one_plus(x):
     bits = np.float64(u).view(np.int64)
     n = (bits - np.int64(SQRT_HALF_BITS)) >> np.int64(52)
     f = np.int64(bits - (n << np.int64(52))).view(np.float64) - 1.0
-    lost = (x - (u - 1.0)) if u < 2.0 else 1.0 - (u - x)  # noqa: PLR2004
+    lost = (x - (u - 1.0)) if u < 2.0 else 1.0 - (u - x)
     small = n == 0
     f = x if small else f
     lost = 0.0 if small else lost / u

@@ -21,7 +21,7 @@ SPLIT = 134217729.0  # 2**27 + 1 cuts a float64 into two halves of 26 bits (Dekk
 
 @njit(fastmath=EXACT, forceinline=True)
 def gap(z, m):
-    """z - m and its rounding error (Knuth, TAOCP vol. 2, 4.2.2 theorem B); no error when z is infinite."""
+    """Z - m and its rounding error (Knuth, TAOCP vol. 2, 4.2.2 theorem B); no error when z is infinite."""
     d = z - m
     t = d - z
     tail = (z - (d - t)) + (-m - t)
@@ -61,8 +61,9 @@ def fold(terms, n):
     """Sum of terms[:n], which are overwritten: the upper half onto the lower, and the last few one by one."""
     while n > 16:  # noqa: PLR2004
         h = (n + 1) >> 1
+        lower, upper = terms[: n - h], terms[h:n]
         for j in range(n - h):
-            terms[j] += terms[j + h]
+            lower[j] += upper[j]
         n = h
     total = 0.0
     for j in range(n):
@@ -75,12 +76,13 @@ def fold_exactly(terms, tails, n):
     """Sum of terms[:n] + tails[:n] as two floats, rounding errors carried along; both arrays are overwritten."""
     while n > 1:
         h = (n + 1) >> 1
+        lower, upper, lower_tails, upper_tails = terms[: n - h], terms[h:n], tails[: n - h], tails[h:n]
         for j in range(n - h):
-            a, b = terms[j], terms[j + h]
+            a, b = lower[j], upper[j]
             s = a + b
             t = s - a
-            terms[j] = s
-            tails[j] += tails[j + h] + ((a - (s - t)) + (b - t))
+            lower[j] = s
+            lower_tails[j] += upper_tails[j] + ((a - (s - t)) + (b - t))
         n = h
     s = terms[0] + tails[0]
     return s, (terms[0] - s) + tails[0]
@@ -90,20 +92,22 @@ def fold_exactly(terms, tails, n):
 def row_max(row, lanes):
     """The largest entry of the row, NaN passed over; -inf when there is none. lanes: (LANES,) of the row's dtype."""
     K = row.shape[0]
-    for j in range(LANES):
-        lanes[j] = -np.inf
+    lanes[:] = -np.inf
     whole = K - K % LANES
     for k in range(0, whole, LANES):
+        part = row[k : k + LANES]
         for j in range(LANES):
-            z = row[k + j]
-            lanes[j] = z if z > lanes[j] else lanes[j]
+            lanes[j] = part[j] if part[j] > lanes[j] else lanes[j]
+    part = row[whole:]
     for j in range(K - whole):
-        z = row[whole + j]
-        lanes[j] = z if z > lanes[j] else lanes[j]
-    m = lanes[0]
-    for j in range(1, min(K, LANES)):
-        m = lanes[j] if lanes[j] > m else m
-    return np.float64(m)
+        lanes[j] = part[j] if part[j] > lanes[j] else lanes[j]
+    h = LANES >> 1
+    while h > 0:
+        upper = lanes[h : 2 * h]
+        for j in range(h):
+            lanes[j] = upper[j] if upper[j] > lanes[j] else lanes[j]
+        h >>= 1
+    return np.float64(lanes[0])
 
 
 @njit(fastmath=FUSED, nogil=True)
@@ -112,12 +116,14 @@ def rest_single(row, m, scale, e, terms):
     K = row.shape[0]
     h = (K + 1) >> 1
     ones = 0
+    lower, upper, lower_e, upper_e = row[: K - h], row[h:], e[: K - h], e[h:K]
     for k in range(K - h):
-        a = exp_single((np.float64(row[k]) - m) * scale)
-        b = exp_single((np.float64(row[k + h]) - m) * scale)
-        e[k] = a
-        e[k + h] = b
-        ones += (a == 1.0) + (b == 1.0)
+        a = exp_single((np.float64(lower[k]) - m) * scale)
+        b = exp_single((np.float64(upper[k]) - m) * scale)
+        lower_e[k] = a
+        upper_e[k] = b
+        ones += a == 1.0
+        ones += b == 1.0
         terms[k] = (0.0 if a == 1.0 else a) + (0.0 if b == 1.0 else b)
     if K & 1:
         a = exp_single((np.float64(row[h - 1]) - m) * scale)
@@ -148,10 +154,12 @@ def rest_double(row, m, temperature, e, terms, tails):
     exp_row_double(row, m, temperature, e)
     h = (K + 1) >> 1
     ones = 0
+    lower, upper = e[: K - h], e[h:K]
     for k in range(K - h):
-        ones += (e[k] == 1.0) + (e[k + h] == 1.0)
-        a = 0.0 if e[k] == 1.0 else e[k]
-        b = 0.0 if e[k + h] == 1.0 else e[k + h]
+        ones += lower[k] == 1.0
+        ones += upper[k] == 1.0
+        a = 0.0 if lower[k] == 1.0 else lower[k]
+        b = 0.0 if upper[k] == 1.0 else upper[k]
         s = a + b
         t = s - a
         terms[k] = s
