@@ -184,6 +184,9 @@ def test_a_limit_on_file_sizes_leaves_the_old_file(model, many_rows, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["p.csv"]
 
 
+COLOUR = r"\x1b\[[0-9;]*3[0-9]m"  # an escape that sets the colour of what follows
+
+
 def on_a_terminal(*arguments, **environment):
     """What a command shows on a terminal of 80 columns."""
     import fcntl
@@ -221,12 +224,12 @@ def on_a_terminal(*arguments, **environment):
 def test_colours_come_on_a_terminal_only_and_never_with_no_color(model, tables):
     status, shown = on_a_terminal("evaluate", model, tables / "fruit.csv")
     assert status == 0
-    assert "\x1b[" in shown
+    assert re.search(COLOUR, shown)
     plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown)
     assert max(map(len, plain.splitlines())) <= 80
     status, shown = on_a_terminal("evaluate", model, tables / "fruit.csv", NO_COLOR="1")
     assert status == 0
-    assert not re.search(r"\x1b\[[0-9;]*3[0-9]m", shown)
+    assert not re.search(COLOUR, shown)
 
 
 def test_softmax_on_a_terminal_without_logits_says_what_to_give():

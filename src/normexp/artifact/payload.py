@@ -11,6 +11,7 @@ from normexp.artifact.audit import SCHEMA_NAME, audit_payload
 from normexp.base.errors import ArtifactError, NormexpWarning
 
 _EPOCH: Final = (1980, 1, 1, 0, 0, 0)
+_WITHOUT_IDENTITY: Final = frozenset({"JsonNode", "TypeNode", "FunctionNode", "DTypeNode", "TupleNode"})  # immutable
 
 
 def pack(model: Any, /) -> bytes:
@@ -116,7 +117,9 @@ def _compact(dumped: bytes) -> bytes:
         """Rewrite one dict of the schema; called from the leaves up."""
         if not isinstance(item.get("__loader__"), str):  # the content of a dict, with keys of its own
             return item
-        if "__id__" in item:
+        if item["__loader__"] in _WITHOUT_IDENTITY:
+            item.pop("__id__", None)  # whether two equal texts are one object changes from process to process
+        elif "__id__" in item:
             item["__id__"] = numbers.setdefault(item["__id__"], len(numbers) + 1)
         if item["__loader__"] == "ObjectNode" and f"{item['__module__']}.{item['__class__']}" in ENUMS:
             # skops notes the attributes of a member, from which no Enum can be rebuilt: its value is enough

@@ -64,10 +64,7 @@ def ovr_ovo(
             table.name,
             split_source(open_source(table, target=target, text=text), held_out=held_out, seed=seed),
         )
-    if c is None:
-        estimator = default_estimator(split.X_train, split.schema, seed=seed)
-    else:
-        estimator = SoftmaxClassifier(C=c)
+    estimator = default_estimator(split.X_train, split.schema, seed=seed) if c is None else SoftmaxClassifier(C=c)
     scores = compare_schemes(split.X_train, split.y_train, split.X_test, split.y_test, estimator=estimator)
     sizes = {"rows": len(split.y_train) + len(split.y_test), "held_out": len(split.y_test)}
     if json:

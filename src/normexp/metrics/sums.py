@@ -44,7 +44,7 @@ class GroupedSums:
         """Sum each column under `weight`, over all rows or over the rows given: (G, 2 + M)."""
         columns = self.columns if rows is None else self.columns[:, rows]
         if self.group is None:
-            return np.array([[weight.sum(), weight @ weight, *(_dot(weight, column) for column in columns)]])
+            return np.array([[weight.sum(), (weight * weight).sum(), *(_total(weight, column) for column in columns)]])
         group = self.group if rows is None else self.group[rows]
         terms = (weight, weight * weight, *(weight * column for column in columns))
         return np.stack([weighted_counts(group, term, self.n_groups) for term in terms], axis=-1)
@@ -59,11 +59,14 @@ def weighted_counts(group: NDArray[np.integer], weight: Floats, n_groups: int = 
     return np.asarray(np.bincount(group, weight, n_groups), dtype=np.float64)
 
 
-def _dot(weight: Floats, column: Floats) -> float:
-    """Weighted sum of a column in which an infinite entry of weight 0 does not count."""
+def _total(weight: Floats, column: Floats) -> float:
+    """Weighted sum of a column in which an infinite entry of weight 0 does not count.
+
+    Not a BLAS dot product: that one depends on the number of threads in its last bits, and is slow where they are busy.
+    """
     if np.isfinite(column).all():
-        return float(weight @ column)
-    return float(weight[weight > 0] @ column[weight > 0])
+        return float((weight * column).sum())
+    return float((weight[weight > 0] * column[weight > 0]).sum())
 
 
 def weighted_mean(sums: Floats) -> Floats:

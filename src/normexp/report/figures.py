@@ -14,6 +14,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from normexp.report.facts import ReliabilityBin, SelectivePoint
 
@@ -22,6 +23,7 @@ INK, QUIET, RULE, ACCENT, BAND = "#010101", "#020202", "#030303", "#040404", "#0
 VARIABLES = {INK: "--ink", QUIET: "--quiet", RULE: "--rule", ACCENT: "--accent", BAND: "--band"}
 SETTINGS: Any = {"svg.fonttype": "none", "svg.hashsalt": "normexp", "font.size": 9.0, "path.simplify": True}
 DRAWING = threading.Lock()  # rcParams belong to the whole process, so one figure is drawn at a time
+LEAST_SPAN = 5.0  # points of accuracy that an axis spans at least: smaller differences should look small
 WIDTH = 4.4  # inches, drawn for a phone: 317 points across hardly shrink on 360 pixels, so 9 point stays legible
 
 
@@ -36,7 +38,7 @@ def reliability_figure(bins: tuple[ReliabilityBin, ...]) -> str:
         upper.plot([0, 1], [0, 1], color=QUIET, linewidth=0.8, linestyle=(0, (4, 3)))
         upper.vlines(confidence, *ends, color=BAND, linewidth=5.0)
         upper.plot(confidence, accuracy, color=ACCENT, linewidth=0.7)
-        upper.plot(confidence, accuracy, color=ACCENT, linestyle="none", marker="o", markersize=4.0)
+        upper.plot(confidence, accuracy, color=ACCENT, linestyle="none", marker="o", markersize=4.0, clip_on=False)
         upper.set(xlim=(0, 1), ylim=(-0.02, 1.02), ylabel="how often it was right")
         upper.text(0.04, 0.93, "too timid", color=QUIET, fontsize=8)
         upper.text(0.96, 0.04, "too sure", color=QUIET, fontsize=8, ha="right")
@@ -56,14 +58,16 @@ def selective_figure(points: tuple[SelectivePoint, ...]) -> str:
         axes = figure.subplots()
         share = 100.0 * np.array([p.coverage for p in points])
         accuracy = 100.0 * np.array([p.accuracy for p in points])
-        axes.plot(share, accuracy, color=ACCENT, linewidth=1.2, marker="o", markersize=4.0)
+        axes.plot(share, accuracy, color=ACCENT, linewidth=1.2, marker="o", markersize=4.0, clip_on=False)
         margin = max(0.4, 0.12 * float(np.ptp(accuracy)))
+        low = min(accuracy.min() - margin, accuracy.max() - LEAST_SPAN)
         axes.set(
             xlim=(max(share) + 3, min(share) - 3),
-            ylim=(accuracy.min() - margin, min(100.0 + 0.1 * margin, accuracy.max() + margin)),
+            ylim=(low, min(100.0 + 0.1 * margin, accuracy.max() + margin)),
             xlabel="% of the rows answered, the surest first",
             ylabel="% right among them",
         )
+        axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
         _quieten(axes)
         figure.subplots_adjust(left=0.13, right=0.965, top=0.97, bottom=0.19)
         return _inline(figure, name="selective")

@@ -109,8 +109,8 @@ def minimise(
 
     Notes
     -----
-    A step costs one pass for the trial point and one for each conjugate-gradient iteration, and two more if cut. The inner
-    iterations stop at |r| <= min(0.1, sqrt(g' M^-1 g / f)) |g| in the norm of M^-1, so the convergence is
+    A step costs one pass for the trial point and one for each conjugate-gradient iteration, and two more if cut.
+    The inner iterations stop at |r| <= min(0.1, sqrt(g' M^-1 g / f)) |g| in the norm of M^-1, so the convergence is
     superlinear at the end (Dembo, Eisenstat & Steihaug 1982, theorem 3.3).
     """
     clock = {"passes": 0.0, "preconditioner": 0.0}
@@ -128,7 +128,8 @@ def minimise(
         if not penalised and (outcome := _unpenalised_ending(point, objective, start_gradient, tol)):
             return Ending(point, outcome, np.inf, iteration, clock)
         if iteration == max_iter:
-            return Ending(point, Outcome.NOT_STARTED if max_iter == 0 else Outcome.MAX_ITER, gap, iteration, clock)
+            outcome = Outcome.NOT_STARTED if max_iter == 0 else Outcome.MAX_ITER
+            return Ending(point, outcome, gap, iteration, clock)
         if preconditioner is None or not polishing:
             preconditioner = _timed(clock, "preconditioner", metric.fit)
         inner = _timed(clock, "passes", partial(_newton_step, objective, preconditioner, point))

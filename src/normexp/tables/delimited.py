@@ -12,13 +12,8 @@ from normexp.base.errors import InputError
 from normexp.tables.frames import FrameSource
 from normexp.tables.streams import TextBytes, check_file
 
-# The parser reads up to 32 blocks ahead, so the first size bounds the memory; the others are for longer rows.
-_BLOCK_BYTES: Final = (1 << 20, 1 << 24, 1 << 28)
+_CHUNK_BYTES: Final = 1 << 20
 _DELIMITERS: Final = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
-
-
-class _LongRowError(Exception):
-    """A row is longer than a block of the parser."""
 
 
 class DelimitedSource(FrameSource):
@@ -50,7 +45,8 @@ class DelimitedSource(FrameSource):
             If the header is empty or written with other delimiters.
         """
         with TextBytes(self.path) as file:
-            names = tuple(self._open(file, None, [], _BLOCK_BYTES[1]).schema.names)
+            head = next(_chunks(file), b"")
+        names = tuple(self._parse(head, None, first_row=-1).schema.names)
         others = [d for d in _DELIMITERS if d != self._delimiter and len(names) == 1 and d in names[0]]
         if others:
             found, wanted = _DELIMITERS[others[0]], _DELIMITERS[self._delimiter]
@@ -82,57 +78,39 @@ class DelimitedSource(FrameSource):
         InputError
             If a row has more or fewer values than the header.
         """
-        done = 0
-        for block_bytes in _BLOCK_BYTES:
-            try:
-                for frame in self._frames_after(done, columns, batch_rows, block_bytes):
-                    yield frame
-                    done += frame.height
-            except _LongRowError:
-                if block_bytes == _BLOCK_BYTES[-1]:
-                    raise InputError(
-                        f"{self.path}: the row after row {done} is longer than {block_bytes} bytes. Most often a quotation "
-                        "mark is opened and never closed; close it, or double it where it is part of the text."
-                    ) from None
-            else:
-                return
-
-    def _frames_after(
-        self, skipped: int, columns: tuple[str, ...], batch_rows: int, block_bytes: int
-    ) -> Iterator[pl.DataFrame]:
-        """Rows as text, after some that were read already."""
-        ragged: list[Any] = []
-        last, before = "", 0
+        done, last = -1, ""  # row -1 is the header
         with TextBytes(self.path) as file:
-            try:
-                for batch in self._open(file, columns, ragged, block_bytes):
-                    first = max(0, skipped - before)
-                    before += batch.num_rows
-                    for start in range(first, batch.num_rows, batch_rows):
-                        frame = pl.DataFrame(pl.from_arrow(batch.slice(start, batch_rows)))
-                        yield frame
-                        last = frame[-1, -1] or ""
-            except pa.ArrowInvalid as error:
-                if "straddl" in str(error):
-                    raise _LongRowError from None
-                raise InputError(self._sentence(error, ragged)) from None
+            for chunk in _chunks(file):
+                table = self._parse(chunk, columns, first_row=done)
+                done += table.num_rows + (done < 0)
+                for start in range(0, table.num_rows, batch_rows):
+                    frame = pl.DataFrame(pl.from_arrow(table.slice(start, batch_rows)))
+                    last = frame[-1, -1] or ""
+                    yield frame
             if file.quotes % 2 == 1 and "\n" in last:
                 raise InputError(
                     f'{self.path}: a quotation mark (") is opened and never closed, so the last row swallows the rest '
                     "of the file. Close it, or double it where it is part of the text."
                 )
 
-    def _open(self, file: TextBytes, columns: tuple[str, ...] | None, ragged: list[Any], block_bytes: int) -> Any:
-        """Open the reader of some columns; rows of another length are put into `ragged`."""
+    def _parse(self, chunk: bytes, columns: tuple[str, ...] | None, *, first_row: int) -> Any:
+        """Read whole rows as text; the first of them is the header where `first_row` is -1."""
+        ragged: list[Any] = []
 
         def refuse(row: Any) -> str:
             ragged.append(row)
             return "error"
 
+        header = first_row < 0
         try:
-            return csv.open_csv(
-                file,
-                read_options=csv.ReadOptions(use_threads=False, block_size=block_bytes),
+            return csv.read_csv(
+                pa.BufferReader(chunk),
+                read_options=csv.ReadOptions(
+                    use_threads=False,
+                    block_size=max(len(chunk) + 1, 1 << 16),
+                    column_names=None if columns is None else self._names,
+                    skip_rows_after_names=int(header and columns is not None),
+                ),
                 parse_options=csv.ParseOptions(
                     delimiter=self._delimiter, newlines_in_values=True, invalid_row_handler=refuse
                 ),
@@ -144,15 +122,15 @@ class DelimitedSource(FrameSource):
                 ),
             )
         except pa.ArrowInvalid as error:
-            if "straddl" in str(error):
-                raise _LongRowError from None
-            raise InputError(self._sentence(error, ragged)) from None
+            raise InputError(self._sentence(error, ragged, max(first_row, -1))) from None
 
-    def _sentence(self, error: Exception, ragged: list[Any]) -> str:
+    def _sentence(self, error: Exception, ragged: list[Any], first_row: int) -> str:
         """Say what the parser stumbled over."""
         if ragged:
             row = ragged[0]
-            where = "" if row.number is None else f"row {row.number - 2} (rows count from 0 after the header)"
+            where = (
+                "" if row.number is None else f"row {first_row + row.number - 1} (rows count from 0 after the header)"
+            )
             return (
                 f"{self.path}: {where or 'a row'} has {row.actual_columns} values and the header has "
                 f"{row.expected_columns}: {row.text[:80]!r}. Each row needs as many values as the header; put "
@@ -162,3 +140,30 @@ class DelimitedSource(FrameSource):
         if "Empty CSV" in str(error):
             return f"{self.path}: the file is empty. A header and rows are expected; give a file that has them."
         return f"{self.path}: the file cannot be read as a table ({error}). Correct it, or write it again."
+
+
+def _chunks(file: TextBytes) -> Iterator[bytes]:
+    """Cut a file into pieces of about a mebibyte that hold whole rows.
+
+    The parser's own streaming reads many blocks ahead in other threads, and its memory grows with the file.
+    """
+    rest = b""
+    while piece := file.read(max(_CHUNK_BYTES, len(rest))):  # doubled for a long row, so that the cost stays linear
+        rest += piece
+        end = _end_of_rows(rest)
+        if rest[:end].strip():
+            yield rest[:end]
+            rest = rest[end:]
+    if rest.strip():
+        yield rest
+
+
+def _end_of_rows(text: bytes) -> int:
+    """Find where the last row ends that is whole: at a line break with an even number of quotation marks before it."""
+    quotes, end = text.count(b'"'), len(text)
+    while (at := text.rfind(b"\n", 0, end)) >= 0:
+        quotes -= text.count(b'"', at, end)
+        if quotes % 2 == 0:
+            return at + 1
+        end = at
+    return 0

@@ -117,8 +117,9 @@ def split_source(source: Source, /, *, held_out: float = 0.25, seed: int = 0) ->
         raise InputError(f"{source.path}: the classes are needed to compare. Name the target column.")
     train, test = _split_indices(y, held_out=held_out, seed=seed)
     encoder = TableEncoder(schema, seed=seed)
-    X_train = encoder.fit_transform(block.features[train])
-    return Split(X_train, y[train], encoder.transform(block.features[test]), y[test], schema)
+    features: Any = block.features
+    X_train = encoder.fit_transform(features[train])
+    return Split(X_train, y[train], encoder.transform(features[test]), y[test], schema)
 
 
 def _split_indices(y: NDArray[Any], *, held_out: float, seed: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

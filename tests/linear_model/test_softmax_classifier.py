@@ -1,0 +1,180 @@
+"""SoftmaxClassifier: scikit-learn's contract, its objective, and the bad input it must refuse in words."""
+
+import warnings
+
+import numpy as np
+import pytest
+from scipy import sparse
+from sklearn.datasets import load_breast_cancer, load_digits, load_wine
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.utils.estimator_checks import estimator_checks_generator
+
+from normexp import NormexpError, SoftmaxClassifier
+
+
+@pytest.mark.filterwarnings("ignore")  # the checks feed degenerate data on purpose
+@pytest.mark.parametrize(
+    ("estimator", "check"), [pytest.param(e, c, id=str(c)) for e, c in estimator_checks_generator(SoftmaxClassifier())]
+)
+def test_scikit_learns_contract_is_kept(estimator, check):
+    check(estimator)
+
+
+@pytest.mark.parametrize(("load", "minimum"), [(load_wine, 11.077958), (load_digits, 17.032352)])
+def test_the_known_minimum_is_reached_at_default_settings(load, minimum):
+    X, y = load(return_X_y=True)
+    model = SoftmaxClassifier().fit(X, y)
+    assert model.solution_.objective == pytest.approx(minimum, rel=2e-6)
+    assert model.suboptimality_ <= 1e-6
+
+
+def test_the_textbook_fit_does_not_reach_that_minimum():
+    """scikit-learn's default stops early on the same table: the test above can fail."""
+    X, y = load_wine(return_X_y=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model = LogisticRegression().fit(X, y)
+    log_prob = model.predict_log_proba(X)
+    objective = -log_prob[np.arange(len(y)), y].sum() + 0.5 * np.sum(model.coef_**2)
+    assert objective > 11.077958 * 1.01
+
+
+@pytest.mark.parametrize("load", [load_wine, load_breast_cancer])
+def test_coefficients_agree_with_the_best_of_scikit_learn(load):
+    X, y = load(return_X_y=True)
+    X = (X - X.mean(axis=0)) / X.std(axis=0)
+    ours = SoftmaxClassifier(tol=1e-13).fit(X, y)
+    theirs = LogisticRegression(solver="newton-cholesky", tol=1e-12, max_iter=1000).fit(X, y)
+    assert ours.coef_.shape == theirs.coef_.shape
+    np.testing.assert_allclose(ours.coef_, theirs.coef_, atol=1e-5)
+    np.testing.assert_allclose(ours.predict_proba(X), theirs.predict_proba(X), atol=1e-6)
+
+
+def test_the_certificate_bounds_the_true_distance_from_the_minimum():
+    X, y = load_digits(return_X_y=True)
+    best = SoftmaxClassifier(tol=1e-13).fit(X, y).solution_.objective
+    for tol in (1e-1, 1e-2, 1e-4):
+        rough = SoftmaxClassifier(tol=tol).fit(X, y)
+        true_distance = (rough.solution_.objective - best) / best
+        assert true_distance <= rough.suboptimality_ <= tol
+
+
+def test_units_of_the_columns_change_no_prediction_of_an_unpenalised_fit():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(400, 5))
+    y = (X @ rng.normal(size=(5, 3)) + rng.gumbel(size=(400, 3)) * 2).argmax(axis=1)
+    unit, shift = 10.0 ** rng.uniform(-6, 6, size=5), rng.normal(size=5)
+    plain = SoftmaxClassifier(C=np.inf, tol=1e-10).fit(X, y)
+    scaled = SoftmaxClassifier(C=np.inf, tol=1e-10).fit((X + shift) * unit, y)
+    np.testing.assert_allclose(scaled.predict_proba((X + shift) * unit), plain.predict_proba(X), atol=1e-6)
+
+
+def test_sparse_and_dense_rows_give_the_same_fit():
+    X, y = load_digits(return_X_y=True)
+    dense = SoftmaxClassifier(tol=1e-10).fit(X, y)
+    thin = SoftmaxClassifier(tol=1e-10).fit(sparse.csr_matrix(X), y)
+    np.testing.assert_allclose(thin.coef_, dense.coef_, atol=1e-4)
+    np.testing.assert_allclose(thin.predict_proba(sparse.csr_matrix(X)), dense.predict_proba(X), atol=1e-5)
+
+
+def test_float32_is_kept_and_agrees_with_float64():
+    X, y = load_wine(return_X_y=True)
+    wide = SoftmaxClassifier().fit(X, y)
+    narrow = SoftmaxClassifier().fit(X.astype(np.float32), y)
+    assert narrow.coef_.dtype == np.float32
+    assert narrow.predict_proba(X.astype(np.float32)).dtype == np.float32
+    np.testing.assert_allclose(narrow.predict_proba(X.astype(np.float32)), wide.predict_proba(X), atol=2e-4)
+
+
+def test_weights_count_as_repeated_rows():
+    X, y = load_wine(return_X_y=True)
+    weight = np.random.default_rng(0).integers(0, 4, size=len(y))
+    weighted = SoftmaxClassifier(tol=1e-12).fit(X, y, sample_weight=weight)
+    repeated = SoftmaxClassifier(tol=1e-12).fit(np.repeat(X, weight, axis=0), np.repeat(y, weight))
+    np.testing.assert_allclose(weighted.coef_, repeated.coef_, atol=1e-6)
+
+
+def test_balanced_class_weight_means_what_it_means_in_scikit_learn():
+    X, y = load_wine(return_X_y=True)
+    X = (X - X.mean(axis=0)) / X.std(axis=0)
+    keep = np.r_[0:50, 59:80, 130:140]
+    ours = SoftmaxClassifier(class_weight="balanced", tol=1e-12).fit(X[keep], y[keep])
+    theirs = LogisticRegression(class_weight="balanced", solver="newton-cholesky", tol=1e-12).fit(X[keep], y[keep])
+    np.testing.assert_allclose(ours.coef_, theirs.coef_, atol=1e-5)
+
+
+def test_separable_classes_without_a_penalty_are_found_out_and_said():
+    X = np.array([[0.0], [1.0], [2.0], [3.0]])
+    with pytest.warns(ConvergenceWarning, match="separable"):
+        model = SoftmaxClassifier(C=np.inf).fit(X, [0, 0, 1, 1])
+    assert not model.solution_.converged
+    assert list(model.predict(X)) == [0, 0, 1, 1]
+
+
+def test_too_few_steps_are_said_and_the_model_still_predicts():
+    X, y = load_digits(return_X_y=True)
+    with pytest.warns(ConvergenceWarning, match="raise max_iter"):
+        model = SoftmaxClassifier(max_iter=1).fit(X, y)
+    assert model.score(X, y) > 0.5
+
+
+def test_zero_steps_leave_the_start_and_do_not_warn():
+    X, y = load_wine(return_X_y=True)
+    model = SoftmaxClassifier(max_iter=0).fit(X, y)
+    assert not model.coef_.any()
+
+
+def test_a_warm_start_needs_no_step_at_the_optimum():
+    X, y = load_wine(return_X_y=True)
+    model = SoftmaxClassifier(warm_start=True).fit(X, y)
+    assert model.n_iter_[0] > 0
+    assert model.fit(X, y).n_iter_[0] <= 1
+
+
+def test_the_most_probable_classes_come_first():
+    X, y = load_digits(return_X_y=True)
+    model = SoftmaxClassifier().fit(X, y)
+    labels, prob = model.predict_top_k(X[:20], 3)
+    assert np.array_equal(labels[:, 0], model.predict(X[:20]))
+    np.testing.assert_array_equal(prob, -np.sort(-model.predict_proba(X[:20]), axis=1)[:, :3])
+
+
+def test_log_probabilities_of_sure_rows_are_not_zero():
+    model = SoftmaxClassifier(C=1e6).fit([[-1.0], [-0.9], [0.9], [1.0]], [0, 0, 1, 1])
+    sure = model.predict_log_proba([[30.0]])[0, 1]
+    assert -1e-20 < sure < 0.0
+
+
+@pytest.mark.parametrize(
+    ("parameters", "sentence"),
+    [
+        ({"C": 0}, "C is 0; it must be a number above 0"),
+        ({"C": -1.0}, "C is -1.0"),
+        ({"C": "big"}, "C is 'big'"),
+        ({"tol": -1e-3}, "tol is -0.001"),
+        ({"max_iter": 1.5}, "max_iter is 1.5; it must be a whole number"),
+        ({"penalty": "l1"}, "penalty is 'l1'; 'l2' and None are known"),
+        ({"solver": "sag"}, "solver is 'sag'; it must be one of"),
+        ({"init": [[0.0]]}, "init has shape"),
+    ],
+)
+def test_a_parameter_without_meaning_is_refused_in_a_sentence(parameters, sentence):
+    X, y = load_wine(return_X_y=True)
+    with pytest.raises(ValueError, match=sentence) as caught:
+        SoftmaxClassifier(**parameters).fit(X, y)
+    assert isinstance(caught.value, NormexpError)
+
+
+@pytest.mark.parametrize(
+    ("weight", "sentence"),
+    [([1.0, -1.0, 1.0, 1.0], "row 1 is -1.0"), ([0.0] * 4, "zero"), ([1.0] * 3, "expected")],
+)
+def test_row_weights_without_meaning_are_refused_in_a_sentence(weight, sentence):
+    with pytest.raises(NormexpError, match=sentence):
+        SoftmaxClassifier().fit([[0.0], [1.0], [2.0], [3.0]], [0, 1, 0, 1], sample_weight=weight)
+
+
+def test_one_class_only_is_refused_by_name():
+    with pytest.raises(NormexpError, match="one class only"):
+        SoftmaxClassifier().fit([[0.0], [1.0]], ["a", "a"])

@@ -1,0 +1,102 @@
+"""The objective's derivatives and its dual bound, against finite differences and a fine optimum."""
+
+import numpy as np
+import pytest
+from scipy import sparse
+
+from normexp.rows import row_blocks
+from normexp.solvers.fit import column_map
+from normexp.solvers.metric import Metric
+from normexp.solvers.objective import SoftmaxObjective
+
+
+def make(n_classes, *, thin=False, intercept=True, ridge=0.3):
+    rng = np.random.default_rng(3)
+    X = rng.normal(size=(60, 4)) * [1.0, 10.0, 0.1, 3.0] + [0.0, 5.0, 1.0, -2.0]
+    target = rng.integers(0, n_classes, size=60).astype(np.intp)
+    weight = rng.uniform(0.1, 2.0, size=60)
+    rows = row_blocks(sparse.csr_matrix(X) if thin else X, 1 if n_classes == 2 else n_classes)
+    centre, scale = column_map(rows, weight, centred=intercept)
+    objective = SoftmaxObjective(
+        rows.seen_through(centre, scale),
+        target,
+        weight,
+        n_classes=n_classes,
+        ridge=ridge / scale**2,
+        fit_intercept=intercept,
+    )
+    coef = rng.normal(size=(4, objective.n_scores)) * 0.2
+    return objective, coef, rng.normal(size=objective.n_scores) * intercept
+
+
+@pytest.mark.parametrize("n_classes", [2, 3, 7])
+@pytest.mark.parametrize("thin", [False, True])
+@pytest.mark.parametrize("intercept", [False, True])
+def test_the_gradient_is_the_slope_of_the_value(n_classes, thin, intercept):
+    objective, coef, shift = make(n_classes, thin=thin, intercept=intercept)
+    point = objective.at(coef, shift)
+    step = 1e-6
+    for j in range(4):
+        for k in range(objective.n_scores):
+            moved = coef.copy()
+            moved[j, k] += step
+            back = coef.copy()
+            back[j, k] -= step
+            slope = (objective.at(moved, shift).value - objective.at(back, shift).value) / (2 * step)
+            assert slope == pytest.approx(point.grad_coef[j, k], rel=1e-5, abs=1e-6)
+
+
+@pytest.mark.parametrize("n_classes", [2, 5])
+def test_the_hessian_product_is_the_slope_of_the_gradient(n_classes):
+    objective, coef, shift = make(n_classes)
+    rng = np.random.default_rng(0)
+    along, turn = rng.normal(size=coef.shape), rng.normal(size=shift.shape)
+    step = 1e-6
+    ahead = objective.at(coef + step * along, shift + step * turn)
+    behind = objective.at(coef - step * along, shift - step * turn)
+    objective.at(coef, shift)
+    bent, turned = objective.curvature_along(along, turn)
+    np.testing.assert_allclose(bent, (ahead.grad_coef - behind.grad_coef) / (2 * step), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(turned, (ahead.grad_shift - behind.grad_shift) / (2 * step), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("n_classes", [2, 4])
+@pytest.mark.parametrize("intercept", [False, True])
+def test_the_dual_bound_never_exceeds_the_minimum(n_classes, intercept):
+    objective, coef, shift = make(n_classes, intercept=intercept)
+    from normexp.solvers.truncated_newton import minimise
+
+    best = minimise(objective, coef * 0, shift * 0, tol=1e-13, max_iter=200, rng=np.random.default_rng(0)).point.value
+    rng = np.random.default_rng(1)
+    for size in (0.0, 1e-3, 0.1, 1.0, 10.0):
+        point = objective.at(coef * size, rng.normal(size=shift.shape) * size * intercept)
+        assert objective.dual_bound(point) <= best * (1 + 1e-12)
+
+
+def test_the_value_itself_would_not_pass_as_a_bound():
+    objective, coef, shift = make(4)
+    assert objective.at(coef, shift).value > objective.dual_bound(objective.at(coef, shift))
+
+
+def test_values_along_a_line_are_the_values_at_its_points():
+    objective, coef, shift = make(3)
+    point = objective.at(coef, shift)
+    lengths = np.array([0.0, 0.5, 2.0])
+    found = objective.values_along(point, coef, shift, lengths)
+    expected = [objective.at(coef * (1 + t), shift * (1 + t)).value for t in lengths]
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("n_classes", [2, 4])
+def test_the_whole_hessian_is_inverted_exactly(n_classes):
+    """On a small problem the preconditioner is the Hessian itself, so one solve undoes one product."""
+    objective, coef, shift = make(n_classes)
+    objective.at(coef, shift)
+    rng = np.random.default_rng(5)
+    along, turn = rng.normal(size=coef.shape), rng.normal(size=shift.shape)
+    if n_classes > 2:
+        along -= along.mean(axis=1, keepdims=True)
+        turn -= turn.mean()
+    solved, turned = Metric(objective, rng).fit().solve(*objective.curvature_along(along, turn))
+    np.testing.assert_allclose(solved, along, atol=1e-8)
+    np.testing.assert_allclose(turned, turn, atol=1e-8)
