@@ -369,3 +369,21 @@ def test_a_result_never_shares_memory_with_the_logits(rng):
     x = rng.standard_normal((3, 1))
     for op in (nx.softmax, nx.log_softmax, nx.logsumexp):
         assert not np.shares_memory(op(x), x)
+
+
+@pytest.mark.slow
+def test_more_than_two_to_the_31_elements():
+    """An index of 32 bits would wrap; the last rows lie beyond it. Needs 9 GB."""
+    n_rows, n_classes = 2**20 + 3, 2048
+    assert n_rows * n_classes > 2**31
+    logits = np.zeros((n_rows, n_classes), np.float16)
+    logits[-1, :3] = [20.0, 19.0, 3.0]
+    lse = nx.logsumexp(logits)
+    assert_within(lse[-1], oracle.logsumexp(logits[-1]), "log")
+    assert_within(lse[-2], oracle.MP.log(n_classes), "log")
+    assert (lse[:-1] == lse[0]).all()
+    nx.softmax(logits, out=logits)
+    last = np.zeros(n_classes)
+    last[:3] = [20.0, 19.0, 3.0]
+    assert_within(logits[-1, :8], oracle.softmax(last)[:8], "prob")
+    assert (logits[:-1] == np.float16(1 / n_classes)).all()

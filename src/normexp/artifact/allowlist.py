@@ -1,4 +1,4 @@
-"""What a model file may name: one fixed list, written by hand, each entry with its reason.
+"""What a model file may name: one fixed list, written by hand, each group with its reason.
 
 The payload is a tree of nodes. Each node has a loader (how to build it) and a type (what to build). The pair must
 stand in `ALLOWED`, or the file is refused before anything of it is built. The list never grows by what a file asks
@@ -69,9 +69,8 @@ POLARS: Final = _of(
 # Functions that a file may name. Each takes a column (or nothing) and answers yes or no; what it is called with comes
 # from the file, but none of them calls, imports, opens or evaluates anything of that.
 FUNCTIONS: Final = (
-    # dtype questions about a column
-    _of("skrub._dataframe._common", "is_any_date is_bool is_categorical is_duration is_float is_integer is_numeric")
-    | _of("skrub._dataframe._common", "is_string is_object is_sortable is_pandas_object")
+    # whether the dtype of a column is a date, a category or a number
+    _of("skrub._dataframe._common", "is_any_date is_categorical is_numeric")
     # compares the number of distinct values of a column with a number
     | _of("skrub.selectors._selectors", "_cardinality_below")
     # compares the name of a column with names that were noted down at fit

@@ -91,6 +91,7 @@ def _audit_nodes(schema: Any, names: set[str]) -> None:
             f"load: the payload is in protocol {found!r} of skops and this normexp reads {PROTOCOL}; "
             "install a normexp of the time, or save the model again."
         )
+    arrays: dict[int, tuple[object, ...]] = {}
     for node in _nodes(schema):
         loader, module, name = node["__loader__"], node.get("__module__"), node.get("__class__")
         if not (isinstance(module, str) and isinstance(name, str)):
@@ -102,18 +103,38 @@ def _audit_nodes(schema: Any, names: set[str]) -> None:
             )
         if "file" in node and node["file"] not in names:
             raise ArtifactError(f"load: the payload lacks its member {node['file']!r}; save the model again.")
-        content = node.get("content")
-        if isinstance(content, dict):
-            _audit_options(content)
+        if "__id__" in node:
+            _audit_number(node, arrays)
+        if module == "sklearn.feature_extraction.text":
+            _audit_text_encoder(node)
 
 
-def _audit_options(content: dict[str, Any]) -> None:
+def _audit_number(node: dict[str, Any], arrays: dict[int, tuple[object, ...]]) -> None:
+    """Allow numbers on arrays only, one number for one array.
+
+    The builder takes a number that it knows for what it built before, whatever else the node says: elsewhere, or on two
+    different arrays, a number would let a file show one thing to this audit and build another.
+    """
+    number, kind = node["__id__"], (node["__loader__"], node.get("type"))
+    if type(number) is not int or kind not in (("NdArrayNode", "numpy"), ("SparseMatrixNode", "scipy")):
+        raise ArtifactError("load: the payload numbers an object that is no array; it is not opened.")
+    what = (*kind, node["__module__"], node["__class__"], node.get("file"))
+    if arrays.setdefault(number, what) != what:
+        raise ArtifactError("load: the payload has two different arrays of one number; it is not opened.")
+
+
+def _audit_text_encoder(node: dict[str, Any]) -> None:
     """Refuse text encoders that would read files named by the rows they are given."""
-    option = content.get("input")
-    if isinstance(option, dict) and option.get("__loader__") == "JsonNode" and option.get("content") != '"content"':
+    try:
+        option = node["content"]["content"].get("input")
+    except (KeyError, TypeError, AttributeError):
+        raise ArtifactError("load: the payload has a text encoder without its options; save the model again.") from None
+    if option is None:  # a TfidfTransformer
+        return
+    if not isinstance(option, dict) or (option.get("__loader__"), option.get("content")) != ("JsonNode", '"content"'):
         raise ArtifactError(
-            f"load: the payload has a text encoder with input={str(option.get('content'))[:40]}, which would open "
-            "files that a table names; only input='content' is loaded."
+            "load: the payload has a text encoder that would open files which a table names; only input='content' is "
+            "loaded."
         )
 
 

@@ -11,7 +11,6 @@ from normexp.artifact.audit import SCHEMA_NAME, audit_payload
 from normexp.base.errors import ArtifactError, NormexpWarning
 
 _EPOCH: Final = (1980, 1, 1, 0, 0, 0)
-_WITHOUT_IDENTITY: Final = frozenset({"JsonNode", "TypeNode", "FunctionNode", "DTypeNode", "TupleNode"})  # immutable
 
 
 def pack(model: Any, /) -> bytes:
@@ -105,10 +104,12 @@ def unpack(payload: bytes, /) -> Any:
 
 
 def _compact(dumped: bytes) -> bytes:
-    """Rewrite what skops dumped: objects numbered in order, the schema compressed, the arrays as they are.
+    """Rewrite what skops dumped: arrays numbered in order, the schema compressed, the arrays as they are.
 
     skops names objects by their memory address and members after them, and repeats the description of every number:
     without this the same model would give other bytes in each process, and a vocabulary would take 1 KiB a word.
+    Only arrays keep a number: a reader takes a known number for what it built before, whatever else the node says, so
+    that numbers elsewhere would let a file show one thing to the audit and build another.
     """
     numbers: dict[Any, int] = {}
     renamed: dict[str, str] = {}
@@ -117,10 +118,9 @@ def _compact(dumped: bytes) -> bytes:
         """Rewrite one dict of the schema; called from the leaves up."""
         if not isinstance(item.get("__loader__"), str):  # the content of a dict, with keys of its own
             return item
-        if item["__loader__"] in _WITHOUT_IDENTITY:
-            item.pop("__id__", None)  # whether two equal texts are one object changes from process to process
-        elif "__id__" in item:
-            item["__id__"] = numbers.setdefault(item["__id__"], len(numbers) + 1)
+        identity = item.pop("__id__", None)
+        if identity is not None and "file" in item:  # an array that is held twice is built once
+            item["__id__"] = numbers.setdefault(identity, len(numbers) + 1)
         if item["__loader__"] == "ObjectNode" and f"{item['__module__']}.{item['__class__']}" in ENUMS:
             # skops notes the attributes of a member, from which no Enum can be rebuilt: its value is enough
             value = item["content"]["content"]["_value_"]

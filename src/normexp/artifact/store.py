@@ -93,7 +93,16 @@ def load(path: str | os.PathLike[str], /) -> Any:
 
     See Also
     --------
-    save : Writes such files, with an example.
+    save : Writes such files.
+
+    Examples
+    --------
+    >>> import tempfile, pathlib, normexp as nx
+    >>> model = nx.SoftmaxClassifier().fit([[0.0], [1.0], [2.0], [3.0]], [0, 0, 1, 1])
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     nx.save(model, pathlib.Path(folder) / "model.nx")
+    ...     nx.load(pathlib.Path(folder) / "model.nx").predict([[0.2], [2.9]])
+    array([0, 1])
     """
     _require_skops()
     manifest, payload = read_container(path)

@@ -10,20 +10,35 @@ from normexp.backends.layout import Block, Rows
 from normexp.backends.threads import POOL
 from normexp.base.types import FloatVector, IntVector
 from normexp.kernels.cpu import cross_entropy as _cross_entropy
+from normexp.kernels.cpu import narrow as _narrow
 from normexp.kernels.cpu import softmax as _softmax
 
 _ONE = np.ones(1)
 _NO_GRAD = {np.dtype(f): np.empty((0, 0), f) for f in (np.float32, np.float64)}
-_KERNELS = {"softmax": _softmax.softmax_rows, "log_softmax": _softmax.log_softmax_rows}
+_WIDE = {"softmax": _softmax.softmax_rows, "log_softmax": _softmax.log_softmax_rows}
+_NARROW = {"softmax": _narrow.softmax_narrow, "log_softmax": _narrow.log_softmax_narrow}
 _WHERE_MASKED = {"softmax": 0.0, "log_softmax": -np.inf}
 
-SMALL = 4096
-"""Up to so many logits, a call stays on the calling thread and sees its array as it is."""
+_SMALL = 4096  # up to so many logits, handing work to other threads costs more than the work
 
 
-def normalise_small(of: str, rows: NDArray[Any], out: NDArray[Any]) -> None:
-    """Softmax or log_softmax of few C-contiguous rows (N, K) of float32 or float64, N and K positive."""
-    _KERNELS[of](rows, _ONE, rows.dtype.itemsize == 8, out)
+def normalise_small(of: str, array: NDArray[Any]) -> NDArray[Any] | None:
+    """Softmax or log_softmax along the last axis of few C-contiguous float32 or float64 logits; else None."""
+    if not (0 < array.size <= _SMALL and array.ndim and array.flags.carray):
+        return None
+    out = np.empty(array.shape, array.dtype)
+    width = array.shape[-1]
+    normalise_rows(of, array.reshape(-1, width), None, out.reshape(-1, width))
+    return out
+
+
+def normalise_rows(of: str, rows: NDArray[Any], heat: NDArray[np.float64] | None, out: NDArray[Any]) -> None:
+    """Softmax or log_softmax of C-contiguous rows (N, K) of float32 or float64, N and K positive, on this thread."""
+    double = rows.dtype.itemsize == 8
+    if heat is None and rows.shape[1] <= _narrow.NARROW:
+        _NARROW[of](rows, double, out)
+    else:
+        _WIDE[of](rows, _ONE if heat is None else heat, double, out)
 
 
 def normalise(
@@ -39,7 +54,6 @@ def normalise(
 
     temperature and mask are broadcastable to the array; out may be the array itself.
     """
-    kernel = _KERNELS[of]
     source = Rows.of(array, axes)
     result = source.empty_like(array, axes, dtype) if out is None or _overlaps(array, out) else out
     sink = Rows.of(result, axes, like=source)
@@ -53,11 +67,11 @@ def normalise(
 
     def work(block: Block) -> None:
         rows = source.part(block) if read_in_place else _gathered(source, masks, block)[0]
-        heat = _ONE
+        heat = None
         if heats is not None:
             rows, heat = _tempered(rows, heats.gather(block))
         filled = sink.part(block) if write_in_place else np.empty((len(rows), source.width), rows.dtype)
-        kernel(rows, heat, rows.dtype.itemsize == 8, filled)
+        normalise_rows(of, rows, heat, filled)
         if masks is not None:
             filled[~masks.gather(block)] = _WHERE_MASKED[of]
         if not write_in_place:
@@ -80,7 +94,8 @@ def logsumexp(
 
     def work(block: Block) -> None:
         rows, top = (source.part(block), None) if direct else _gathered(source, masks, block)
-        _softmax.logsumexp_rows(rows, rows.dtype.itemsize == 8, out[block.first : block.last])
+        kernel = _narrow.logsumexp_narrow if source.width <= _narrow.NARROW else _softmax.logsumexp_rows
+        kernel(rows, rows.dtype.itemsize == 8, out[block.first : block.last])
         if top is not None:
             out[block.first : block.last] += top
 
@@ -106,21 +121,15 @@ def index_loss(
     """
     source = Rows.of(array, axes)
     index, weight = source.flatten(target), source.flatten(row_weight)
+    narrow = source.width <= _narrow.NARROW and smoothing == gamma == 0.0
 
     def kernel(rows: NDArray[Any], block: Block, loss: FloatVector, filled: NDArray[Any]) -> None:
         part = slice(block.first, block.last)
-        _cross_entropy.index_rows(
-            rows,
-            index[part],
-            weight[part],
-            smoothing,
-            z_loss,
-            gamma,
-            rows.dtype.itemsize == 8,
-            grad_scale,
-            loss,
-            filled,
-        )
+        double, given = rows.dtype.itemsize == 8, (rows, index[part], weight[part])
+        if narrow:
+            _narrow.index_narrow(*given, z_loss, double, grad_scale, loss, filled)
+        else:
+            _cross_entropy.index_rows(*given, smoothing, z_loss, gamma, double, grad_scale, loss, filled)
 
     return _losses(source, axes, kernel, grad, exact_integers=z_loss == 0.0)
 

@@ -16,7 +16,12 @@ def check_logits(logits: Any, *, of: str, name: str = "logits") -> tuple[NDArray
     if isinstance(logits, np.ma.MaskedArray):
         shown = ~np.ma.getmaskarray(logits)
         logits = logits.data
-    array = np.asarray(logits)
+    try:
+        array = np.asarray(logits)
+    except ValueError:
+        raise ShapeError(
+            f"{of}: {name} are nested lists of unequal lengths; an array, or lists of equal lengths, would be right."
+        ) from None
     if compute_dtype(array.dtype) is None:
         raise DtypeError(
             f"{of}: {name} have dtype {array.dtype}; float16, bfloat16, float32, float64, bool or integers "
@@ -113,7 +118,7 @@ def check_weight(weight: Any, classes: int, *, of: str) -> NDArray[np.float64] |
     if weight is None:
         return None
     array = np.asarray(weight)
-    if array.dtype.kind not in "biuf":
+    if compute_dtype(array.dtype) is None:
         raise DtypeError(f"{of}: weight has dtype {array.dtype}; numbers would be right.")
     if array.shape != (classes,):
         raise ShapeError(f"{of}: weight has shape {array.shape}; one for each class, ({classes},), would be right.")

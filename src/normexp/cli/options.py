@@ -15,7 +15,9 @@ TableArgument = Annotated[
 ModelArgument = Annotated[Path, typer.Argument(metavar="MODEL", help="A model file that `normexp fit` wrote.")]
 TargetOption = Annotated[str | None, typer.Option("--target", metavar="COLUMN", help="The column with the classes.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Write one JSON object to standard output, nothing else.")]
-SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything that is drawn at random.")]
+SeedOption = Annotated[
+    int, typer.Option("--seed", min=0, metavar="N", help="Seed of everything that is drawn at random.")
+]
 IgnoreExtraOption = Annotated[
     bool, typer.Option("--ignore-extra", help="Pass over columns that the model does not know.")
 ]

@@ -27,7 +27,72 @@ def cross_entropy(
     focal_gamma: float = 0.0,
     reduction: str = "mean",
 ) -> Array:
-    """Negative log-probability of the targets under ``softmax(logits)``."""
+    """Negative log-probability of the targets under ``softmax(logits)``.
+
+    Parameters
+    ----------
+    logits : array, shape (..., K)
+        float16, bfloat16, float32, float64, bool or integers; the classes along ``axis``.
+    target : array
+        Class indices, any integer dtype, in the logits' shape without ``axis``; or class proportions, any
+        floating dtype, in the logits' shape, at least 0 and summing to 1 within 1e-3.
+    axis : int, default -1
+        Where the classes are.
+    weight : array, shape (K,), optional
+        Class weights, at least 0. With indices, a row's cross-entropy is multiplied by the weight of its true
+        class; with proportions, weights stand inside the sum over the classes.
+    label_smoothing : float in [0, 1], default 0.0
+        The share of the target that is spread evenly over the classes which the row allows (logit above ``-inf``).
+    ignore_index : int, optional
+        Rows with this target do not count: loss 0, gradient 0, no part in the mean. Indices only.
+    z_loss : float, default 0.0
+        At least 0; adds ``z_loss * logsumexp(z)**2`` to each row that counts, whatever its weight.
+    focal_gamma : float, default 0.0
+        At least 0; multiplies a row's cross-entropy by ``(1 - p)**focal_gamma``, p being the true class's
+        probability [2]_ (eq. 4); with proportions, each class's term by its own ``(1 - p_k)**focal_gamma``.
+    reduction : {"mean", "sum", "none"}, default "mean"
+        "mean" divides by the sum of the true classes' weights, with proportions by the number of rows. A mean over
+        nothing is 0.
+
+    Returns
+    -------
+    float or array
+        One number, or with "none" one for each row. At least float32; float64 for float64, integers and bool.
+
+    Raises
+    ------
+    ShapeError, RangeError, DtypeError, AxisError
+        If an argument does not fit. A target out of range is named with its row, counted from 0.
+
+    See Also
+    --------
+    cross_entropy_with_grad : the same loss with its gradient, in one pass.
+
+    Notes
+    -----
+    ``log1p(rest) - (z_y - m)``, with the largest term left out of ``rest`` [1]_ (sec. 3): the loss of a
+    confident row keeps its digits where others give 0. Error of a row's loss at most 1 ULP for float32 and 2.5 for
+    float64; a mean or a sum is that of the rows' float64 losses with twice the digits, so it does not depend on their
+    order.
+
+    A ``-inf`` logit at the true class gives ``inf``; a row of ``-inf`` gives NaN, as does a row with NaN or ``+inf``.
+    ``0 * log 0`` is 0. Extra memory is a few numbers for each row.
+
+    References
+    ----------
+    .. [1] Blanchard, Higham and Higham (2021), "Accurately computing the log-sum-exp and softmax functions",
+       IMA Journal of Numerical Analysis 41(4), 2311-2330.
+    .. [2] Lin, Goyal, Girshick, He and Dollar (2017), "Focal loss for dense object detection", ICCV.
+
+    Examples
+    --------
+    >>> import normexp as nx
+    >>> logits = [[2.0, 1.0, 0.1], [0.5, 2.5, 0.0]]
+    >>> float(nx.cross_entropy(logits, [0, 1]).round(6))
+    0.306882
+    >>> float(nx.cross_entropy(logits, [[0.9, 0.1, 0.0], [0.0, 1.0, 0.0]]).round(6))
+    0.354989
+    """
     options = (axis, weight, label_smoothing, ignore_index, z_loss, focal_gamma, reduction)
     return _loss("cross_entropy", logits, target, options, wants_grad=False).loss
 
@@ -45,7 +110,60 @@ def cross_entropy_with_grad(
     focal_gamma: float = 0.0,
     reduction: str = "mean",
 ) -> LossGrad:
-    """The loss of ``cross_entropy`` and its gradient with respect to the logits, in one pass."""
+    """Loss of ``cross_entropy`` and its gradient with respect to the logits, in one pass.
+
+    Parameters
+    ----------
+    logits : array, shape (..., K)
+        As for ``cross_entropy``, and so are all other parameters.
+    target : array
+        Class indices or class proportions.
+    axis : int, default -1
+        Where the classes are.
+    weight : array, shape (K,), optional
+        Class weights.
+    label_smoothing : float in [0, 1], default 0.0
+        The share of the target that is spread evenly.
+    ignore_index : int, optional
+        Rows with this target do not count.
+    z_loss : float, default 0.0
+        Adds ``z_loss * logsumexp(z)**2``.
+    focal_gamma : float, default 0.0
+        Multiplies by ``(1 - p)**focal_gamma``.
+    reduction : {"mean", "sum", "none"}, default "mean"
+        Under "none", the gradient of each row's own loss.
+
+    Returns
+    -------
+    LossGrad
+        ``loss`` as from ``cross_entropy``, the same bits; ``grad`` in the logits' shape and dtype (float64 for
+        integers and bool).
+
+    Raises
+    ------
+    ShapeError, RangeError, DtypeError, AxisError
+        If an argument does not fit; the message says which, and what would be right.
+
+    Notes
+    -----
+    Plain gradient: ``p_k`` for the other classes; for the true class minus what the others have, not ``p_y - 1``,
+    which is falsely 0 in a confident row. Error of each entry at most 1 ULP for float32 and 3 for float64; where an
+    option makes terms of opposite sign, relative to the larger term. Exactly 0 at ``-inf`` logits, in ignored rows
+    and in rows of ``-inf``. Each logit is read once from memory and each entry written once.
+
+    References
+    ----------
+    .. [1] Blanchard, Higham and Higham (2021), "Accurately computing the log-sum-exp and softmax functions",
+       IMA Journal of Numerical Analysis 41(4), 2311-2330, eq. 1.3.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import normexp as nx
+    >>> loss, grad = nx.cross_entropy_with_grad(np.float32([[20.0, 0.0]]), [0])
+    >>> grad  # p - 1 would be 0 here
+    array([[-2.0611537e-09,  2.0611537e-09]], dtype=float32)
+    """
     options = (axis, weight, label_smoothing, ignore_index, z_loss, focal_gamma, reduction)
     return _loss("cross_entropy_with_grad", logits, target, options, wants_grad=True)
 

@@ -15,9 +15,20 @@ import math
 import numpy as np
 from numba import njit
 
+from normexp.kernels.cpu.compiled import kernel
 from normexp.kernels.cpu.flags import EXACT
 from normexp.kernels.cpu.logarithm import log_one_plus
-from normexp.kernels.cpu.online import LANES, fold, is_empty, row_state
+from normexp.kernels.cpu.online import (
+    LANES,
+    fold,
+    gap,
+    is_empty,
+    product_error,
+    reciprocal,
+    row_state,
+    scale_row,
+    total_of,
+)
 
 
 @njit(fastmath=EXACT, nogil=True)
@@ -47,7 +58,7 @@ def spread_terms(row, m, log_sum, terms):
     return allowed
 
 
-@njit(fastmath=EXACT, nogil=True, cache=True)
+@kernel(EXACT)
 def index_rows(logits, target, row_weight, smoothing, z_loss, gamma, double, grad_scale, loss, grad):
     """loss[i] of class index target[i] (negative: ignored); grad (N, K), or (0, 0) when not wanted.
 
@@ -69,14 +80,15 @@ def index_rows(logits, target, row_weight, smoothing, z_loss, gamma, double, gra
             if wants_grad:
                 grad[i] = 0.0 if is_empty(logits[i], m) else np.nan
             continue
-        total = 1.0 + rest
-        correction = ((1.0 - total) + rest) + tail if rest < 1.0 else ((rest - total) + 1.0) + tail
+        total, correction = total_of(rest, tail)
         log_sum = log_one_plus(rest)
-        d = np.float64(logits[i, t]) - m
-        d_tail = (np.float64(logits[i, t]) - (d + m)) if np.isfinite(d) else 0.0
+        z_true = np.float64(logits[i, t])
+        d, d_tail = gap(z_true, m)
         nll = (log_sum - d_tail) - d
-        others = (rest if d == 0.0 else (total - e[t])) / total
-        prob = e[t] / total
+        factor_all, error_all = reciprocal(total, correction)
+        miss = rest if d == 0.0 else total - e[t]
+        others = miss * factor_all + miss * error_all
+        prob = e[t] * factor_all
         power, factor = focal_terms(others, prob, nll, gamma)
         smooth, share, allowed = nll, 0.0, 1
         if smoothing > 0.0:
@@ -92,32 +104,26 @@ def index_rows(logits, target, row_weight, smoothing, z_loss, gamma, double, gra
         if not wants_grad:
             continue
         c = grad_scale * w
-        from_lse = 2.0 * z_loss * lse
+        from_lse = 2.0 * z_loss * lse if z_loss != 0.0 else 0.0
         if smoothing > 0.0:
             pull = factor * smooth if factor > 0.0 else 0.0
             for k in range(K):
-                p = e[k] / total
-                if np.float64(logits[i, k]) == -np.inf:
-                    g = 0.0
-                elif k == t:
+                p = e[k] * factor_all
+                if k == t:
                     mine = 1.0 - smoothing + share
-                    g = power * (p * (share * (allowed - 1)) - mine * others) - pull * others + from_lse * p
+                    g = power * (p * (share * (allowed - 1)) - mine * others) - pull * others
                 else:
-                    g = power * (p - share) + pull * p + from_lse * p
-                grad[i, k] = c * g
+                    g = power * (p - share) + pull * p
+                grad[i, k] = c * g + grad_scale * (from_lse * p) if np.float64(logits[i, k]) > -np.inf else 0.0
             continue
-        c_all = c * (factor + from_lse)
-        relative = correction / total
-        for k in range(K):
-            p = e[k] / total
-            grad[i, k] = (p - p * relative) * c_all
-        if d == -np.inf:
-            grad[i, t] = 0.0
-        else:
-            grad[i, t] = c * (from_lse * prob - factor * (others - others * relative))
+        pull = c * factor + grad_scale * from_lse
+        p = factor_all * pull
+        scale_row(e, p, product_error(factor_all, pull, p) + error_all * pull, grad[i])
+        own = grad_scale * (from_lse * prob) - c * (factor * others)
+        grad[i, t] = own if z_true > -np.inf else 0.0
 
 
-@njit(fastmath=EXACT, nogil=True, cache=True)
+@kernel(EXACT)
 def proportion_rows(logits, target, weight, smoothing, z_loss, gamma, double, grad_scale, loss, grad):
     """loss[i] for proportions target[i]; weight (K,) float64, or (0,) for ones; grad (N, K), or (0, 0) when not wanted."""
     N, K = logits.shape
@@ -131,7 +137,8 @@ def proportion_rows(logits, target, weight, smoothing, z_loss, gamma, double, gr
             if wants_grad:
                 grad[i] = 0.0 if is_empty(logits[i], m) else np.nan
             continue
-        total = 1.0 + rest
+        total, correction = total_of(rest, tail)
+        factor_all, error_all = reciprocal(total, correction)
         log_sum = log_one_plus(rest)
         share = 0.0
         if smoothing > 0.0:
@@ -142,11 +149,12 @@ def proportion_rows(logits, target, weight, smoothing, z_loss, gamma, double, gr
         largest = 0
         for k in range(K):
             z = np.float64(logits[i, k])
-            d = z - m
+            d, d_tail = gap(z, m)
             a = (1.0 - smoothing) * np.float64(target[i, k]) + (share if z != -np.inf else 0.0)
             a = a * weight[k] if weight.shape[0] > 0 else a
-            nll = log_sum - d
-            power, factor = focal_terms((rest if d == 0.0 else total - e[k]) / total, e[k] / total, nll, gamma)
+            nll = (log_sum - d_tail) - d
+            others = (rest if d == 0.0 else total - e[k]) * factor_all
+            power, factor = focal_terms(others, e[k] * factor_all, nll, gamma)
             terms[k] = a * power * nll if a > 0.0 else 0.0
             b[k] = a * factor
             largest = k if b[k] > b[largest] else largest
@@ -154,19 +162,19 @@ def proportion_rows(logits, target, weight, smoothing, z_loss, gamma, double, gr
         loss[i] = fold(terms, K) + (z_loss * lse * lse if z_loss != 0.0 else 0.0)
         if not wants_grad:
             continue
-        from_lse = 2.0 * z_loss * lse
+        from_lse = 2.0 * z_loss * lse if z_loss != 0.0 else 0.0
         terms[:K] = b[:K]
         terms[largest] = 0.0
         small = fold(terms, K)  # what all but the largest b add up to
         pull = small + b[largest]
         for k in range(K):
-            p = e[k] / total
-            others = (rest if np.float64(logits[i, k]) == m else total - e[k]) / total
+            p = e[k] * factor_all
+            others = (rest if np.float64(logits[i, k]) == m else total - e[k]) * factor_all
             g = p * (small if k == largest else pull - b[k]) - b[k] * others + from_lse * p
             grad[i, k] = grad_scale * g if np.float64(logits[i, k]) != -np.inf else 0.0
 
 
-@njit(fastmath=EXACT, nogil=True, cache=True)
+@kernel(EXACT)
 def exact_sum(values):
     """Sum of values (N,) with every rounding error carried along (Neumaier (1974)); N may be 0."""
     total, tail = 0.0, 0.0

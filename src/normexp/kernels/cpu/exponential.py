@@ -48,7 +48,7 @@ Q0, Q1, Q2, Q3, Q4, Q5, Q6, Q7, Q8, Q9 = (
 @njit(fastmath=FUSED, forceinline=True)
 def exp_single(d):
     """exp(d) for d <= 0 with a relative error below 2^-28; NaN stays NaN, below -700 it stays at 1e-304."""
-    d = SINGLE_FLOOR if d < SINGLE_FLOOR else d  # noqa: FURB136  (max() would lose NaN)
+    d = SINGLE_FLOOR if d < SINGLE_FLOOR else d
     t = d * LOG2E + ROUND
     r = d * LOG2E - (t - ROUND)
     p = 1.0 + r * (P1 + r * (P2 + r * (P3 + r * (P4 + r * (P5 + r * P6)))))
@@ -60,7 +60,7 @@ def exp_single(d):
 def exp_double(d, tail):
     """exp(d + tail) for d <= 0 and a tail below half a unit in the last place of d; exact 0 and subnormals."""
     tail = 0.0 if d < DOUBLE_FLOOR else tail  # the tail of 1e300 is no longer small
-    d = DOUBLE_FLOOR if d < DOUBLE_FLOOR else d  # noqa: FURB136
+    d = DOUBLE_FLOOR if d < DOUBLE_FLOOR else d
     t = d * LOG2E + ROUND
     n = t - ROUND
     high = d - n * LN2_HIGH

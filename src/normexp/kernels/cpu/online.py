@@ -59,7 +59,7 @@ def reciprocal(total, tail):
 @njit(fastmath=EXACT, nogil=True)
 def fold(terms, n):
     """Sum of terms[:n], which are overwritten: the upper half onto the lower, and the last few one by one."""
-    while n > 16:  # noqa: PLR2004
+    while n > 16:
         h = (n + 1) >> 1
         lower, upper = terms[: n - h], terms[h:n]
         for j in range(n - h):
@@ -202,3 +202,24 @@ def is_empty(row, m):
         if row[k] != -np.inf:  # NaN
             return False
     return True
+
+
+@njit(fastmath=FUSED, nogil=True)
+def scale_row(e, factor, error, out):
+    """out[k] = e[k] * (factor + error), rounded to the dtype of out."""
+    for k in range(out.shape[0]):
+        out[k] = e[k] * factor + e[k] * error
+
+
+@njit(fastmath=EXACT, nogil=True)
+def log_row(row, m, temperature, log_sum, out):
+    """out[k] = (row[k] - m) / temperature - log_sum."""
+    if temperature == 1.0:
+        for k in range(row.shape[0]):
+            d, tail = gap(np.float64(row[k]), m)
+            out[k] = d + (tail - log_sum)
+    else:
+        for k in range(row.shape[0]):
+            d, tail = gap(np.float64(row[k]), m)
+            d, tail = quotient(d, tail, temperature)
+            out[k] = d + (tail - log_sum)

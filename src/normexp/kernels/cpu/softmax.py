@@ -1,21 +1,14 @@
 """softmax, log_softmax and logsumexp, one row at a time. The state of a row is explained in ``online``."""
 
 import numpy as np
-from numba import njit
 
-from normexp.kernels.cpu.flags import EXACT, FUSED
+from normexp.kernels.cpu.compiled import kernel
+from normexp.kernels.cpu.flags import EXACT
 from normexp.kernels.cpu.logarithm import log_one_plus
-from normexp.kernels.cpu.online import LANES, gap, is_empty, quotient, reciprocal, row_state, total_of
+from normexp.kernels.cpu.online import LANES, is_empty, log_row, reciprocal, row_state, scale_row, total_of
 
 
-@njit(fastmath=FUSED, nogil=True)
-def scale_row(e, factor, error, out):
-    """out[k] = e[k] * (factor + error), rounded to the dtype of out."""
-    for k in range(out.shape[0]):
-        out[k] = e[k] * factor + e[k] * error
-
-
-@njit(fastmath=EXACT, nogil=True, cache=True)
+@kernel(EXACT)
 def softmax_rows(logits, temperature, double, out):
     """out[i, k] = exp((logits[i, k] - max) / t) / sum; logits and out (N, K), K > 0; t = temperature[i], or [0]."""
     N, K = logits.shape
@@ -30,21 +23,7 @@ def softmax_rows(logits, temperature, double, out):
         scale_row(e, factor, error, out[i])
 
 
-@njit(fastmath=EXACT, nogil=True)
-def log_row(row, m, temperature, log_sum, out):
-    """out[k] = (row[k] - m) / temperature - log_sum."""
-    if temperature == 1.0:
-        for k in range(row.shape[0]):
-            d, tail = gap(np.float64(row[k]), m)
-            out[k] = d + (tail - log_sum)
-    else:
-        for k in range(row.shape[0]):
-            d, tail = gap(np.float64(row[k]), m)
-            d, tail = quotient(d, tail, temperature)
-            out[k] = d + (tail - log_sum)
-
-
-@njit(fastmath=EXACT, nogil=True, cache=True)
+@kernel(EXACT)
 def log_softmax_rows(logits, temperature, double, out):
     """out[i, k] = (logits[i, k] - max) / t - log(sum); logits and out (N, K), K > 0; t = temperature[i], or [0]."""
     N, K = logits.shape
@@ -59,7 +38,7 @@ def log_softmax_rows(logits, temperature, double, out):
         log_row(logits[i], m, t, log_one_plus(rest), out[i])
 
 
-@njit(fastmath=EXACT, nogil=True, cache=True)
+@kernel(EXACT)
 def logsumexp_rows(logits, double, out):
     """out[i] = log sum_k exp(logits[i, k]); logits (N, K), K > 0; out (N,)."""
     N, K = logits.shape

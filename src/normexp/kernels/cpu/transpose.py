@@ -1,13 +1,12 @@
 """Blocks of columns to rows and back, so that one set of row kernels serves every axis."""
 
-from numba import njit
-
+from normexp.kernels.cpu.compiled import kernel
 from normexp.kernels.cpu.flags import EXACT
 
 TILE = 16  # 16 float32 are one cache line: each line is read once
 
 
-@njit(fastmath=EXACT, nogil=True, cache=True)
+@kernel(EXACT)
 def gather_columns(columns, rows):
     """rows[a * B + b, k] = columns[a, k, b]; columns (A, K, B), rows (A * B, K)."""
     A, K, B = columns.shape
@@ -19,7 +18,7 @@ def gather_columns(columns, rows):
                     rows[a * B + b, k] = columns[a, k, b]
 
 
-@njit(fastmath=EXACT, nogil=True, cache=True)
+@kernel(EXACT)
 def scatter_columns(rows, columns):
     """columns[a, k, b] = rows[a * B + b, k]; rows (A * B, K), columns (A, K, B)."""
     A, K, B = columns.shape
