@@ -91,7 +91,7 @@ def cross_entropy(
     >>> float(nx.cross_entropy(logits, [0, 1]).round(6))
     0.306882
     >>> float(nx.cross_entropy(logits, [[0.9, 0.1, 0.0], [0.0, 1.0, 0.0]]).round(6))
-    0.354989
+    0.356882
     """
     options = (axis, weight, label_smoothing, ignore_index, z_loss, focal_gamma, reduction)
     return _loss("cross_entropy", logits, target, options, wants_grad=False).loss
