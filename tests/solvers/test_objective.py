@@ -64,9 +64,11 @@ def test_the_hessian_product_is_the_slope_of_the_gradient(n_classes):
 @pytest.mark.parametrize("intercept", [False, True])
 def test_the_dual_bound_never_exceeds_the_minimum(n_classes, intercept):
     objective, coef, shift = make(n_classes, intercept=intercept)
+    from normexp.solvers.coefficient_space import CoefficientSpace
     from normexp.solvers.truncated_newton import minimise
 
-    best = minimise(objective, coef * 0, shift * 0, tol=1e-13, max_iter=200, rng=np.random.default_rng(0)).point.value
+    problem = CoefficientSpace(objective, coef * 0, shift * 0, np.random.default_rng(0))
+    best = minimise(problem, tol=1e-13, max_iter=200).value
     rng = np.random.default_rng(1)
     for size in (0.0, 1e-3, 0.1, 1.0, 10.0):
         point = objective.at(coef * size, rng.normal(size=shift.shape) * size * intercept)

@@ -16,6 +16,8 @@ from normexp.kernels.cpu import sparse as _sparse
 
 Floats = NDArray[np.floating]
 
+_GRAM_PARTS = 4
+
 
 def residual(
     scores: NDArray[np.float64], target: NDArray[np.intp], weight: NDArray[np.float64], prob: Floats
@@ -67,3 +69,30 @@ def csr_dot(matrix: "sparse.csr_matrix", dense: Floats, pool: ThreadPoolExecutor
     for job in jobs:
         job.result()
     return out
+
+
+def csr_gram(
+    transposed: "sparse.csr_matrix",
+    inverse_ridge: NDArray[np.float64],
+    dense: NDArray[np.float64],
+    pool: ThreadPoolExecutor | None,
+) -> NDArray[np.float64]:
+    """Return X diag(inverse_ridge) X' dense, (N, S), from X' in CSR form, without an array of features.
+
+    The features are cut into a fixed number of parts, whose sums are added in order: no bit depends on the threads.
+    """
+    indptr = transposed.indptr
+    goals = np.linspace(0, int(indptr[-1]), _GRAM_PARTS + 1)[1:-1]
+    bounds = [0, *(int(b) for b in np.searchsorted(indptr, goals)), transposed.shape[0]]
+    given = transposed.data, transposed.indices, indptr, inverse_ridge, np.ascontiguousarray(dense)
+
+    def part(first: int, last: int) -> NDArray[np.float64]:
+        out = np.zeros(dense.shape)
+        _sparse.csr_gram_rows(*given, first, last, out)
+        return out
+
+    results = map(part, bounds[:-1], bounds[1:]) if pool is None else pool.map(part, bounds[:-1], bounds[1:])
+    total = next(results)
+    for addend in results:
+        total += addend
+    return total

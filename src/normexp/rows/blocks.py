@@ -67,6 +67,20 @@ class RowBlocks(ABC):
     def sum(self, fn: Callable[[Block], Parts]) -> Parts:
         """Add fn(block) over all blocks, part by part, in the order of the rows."""
 
+    def gram_product(self, coordinates: NDArray[np.float64], ridge: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Product of X_tilde diag(1 / ridge) X_tilde', (N, N), with coordinates (N, K)."""
+        (pulled,) = self.sum(lambda block: (block.adjoint(coordinates[block.rows]),))
+        pulled /= ridge[:, None]
+        scores = np.empty_like(coordinates)
+        shift = np.zeros(coordinates.shape[1])
+
+        def part(block: Block) -> Parts:
+            scores[block.rows] = block.affine(pulled, shift)
+            return ()
+
+        self.sum(part)
+        return scores
+
 
 def ordered_sum(fn: Callable[[Block], Parts], blocks: Iterator[Block], pool: ThreadPoolExecutor | None) -> Parts:
     """Add the parts of fn over blocks in their order; with a pool, a few blocks are computed ahead."""

@@ -215,7 +215,14 @@ class SparseRows(RowBlocks):
         yield self._block
 
     def seen_through(self, centre: NDArray[np.float64], scale: NDArray[np.float64]) -> "SparseRows":
+        if not centre.any() and np.all(scale == 1.0):
+            return self
         return SparseRows(self._block.matrix, centre=centre, scale=scale, transposed=self._block.transposed)
 
     def sum(self, fn: Callable[[Block], Parts]) -> Parts:
         return fn(self._block)
+
+    def gram_product(self, coordinates: NDArray[np.float64], ridge: NDArray[np.float64]) -> NDArray[np.float64]:
+        if self._block.scale is not None:
+            return super().gram_product(coordinates, ridge)
+        return curvature.csr_gram(self._block.transposed, 1.0 / ridge, coordinates, self._block.pool)

@@ -10,11 +10,17 @@ from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
 from normexp.rows import Block, RowBlocks, row_blocks
+from normexp.solvers.coefficient_space import CoefficientSpace
 from normexp.solvers.objective import SoftmaxObjective
 from normexp.solvers.outcome import Fitted, Solution
+from normexp.solvers.problem import Problem
+from normexp.solvers.row_space import RowSpace
 from normexp.solvers.truncated_newton import Step, minimise
 
 F64 = NDArray[np.float64]
+
+# With so many features for each row, arrays of rows are the smaller ones, and their vectors cost less than they save.
+_FEATURES_PER_ROW = 2
 
 
 def fit_softmax_regression(
@@ -67,33 +73,35 @@ def fit_softmax_regression(
         objective = SoftmaxObjective(
             rows, target, weight, n_classes=n_classes, ridge=ridge / np.square(scale), fit_intercept=fit_intercept
         )
-        coef, intercept = (np.zeros((rows.n_features, n_scores)), np.zeros(n_scores)) if start is None else start
-        scaled = coef * scale[:, None]
+        problem = _problem(objective, start, centre, scale, np.random.default_rng(0) if rng is None else rng)
         prepared = time.perf_counter() - began
-        ending = minimise(
-            objective,
-            scaled,
-            intercept + centre @ coef,
-            tol=tol,
-            max_iter=max_iter,
-            rng=np.random.default_rng(0) if rng is None else rng,
-            callback=callback,
-        )
-    found = ending.point.coef / scale[:, None]
-    shift = ending.point.shift - centre @ found
+        ending = minimise(problem, tol=tol, max_iter=max_iter, callback=callback)
+    found = ending.coef / scale[:, None]
+    shift = ending.shift - centre @ found
     if n_scores > 1:  # a shift of all scores changes nothing: the one with mean zero is returned
         found -= found.mean(axis=1, keepdims=True)
         if fit_intercept:
             shift -= shift.mean()
     solution = Solution(
         outcome=ending.outcome,
-        objective=ending.point.value,
+        objective=ending.value,
         suboptimality=ending.suboptimality,
         n_iter=ending.n_iter,
         n_passes=objective.n_passes,
         seconds={"prepare": prepared, **ending.seconds, "total": time.perf_counter() - began},
     )
     return Fitted(found, shift if fit_intercept else np.zeros(n_scores), solution)
+
+
+def _problem(
+    objective: SoftmaxObjective, start: tuple[F64, F64] | None, centre: F64, scale: F64, rng: np.random.Generator
+) -> Problem[Any]:
+    """The space to work in: that of the rows when it is much the smaller one."""
+    rows = objective.rows
+    if start is None and rows.n_features > _FEATURES_PER_ROW * rows.n_rows and np.all(objective.ridge > 0):
+        return RowSpace(objective)
+    coef, intercept = start or (np.zeros((rows.n_features, objective.n_scores)), np.zeros(objective.n_scores))
+    return CoefficientSpace(objective, coef * scale[:, None], intercept + centre @ coef, rng)
 
 
 def column_map(rows: RowBlocks, weight: F64, *, centred: bool) -> tuple[F64, F64]:

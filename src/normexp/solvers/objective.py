@@ -152,37 +152,60 @@ class SoftmaxObjective:
         """
         if not np.all(self.ridge > 0):
             return -np.inf
+        share, mixed, entropy = self.mixture(point.grad_shift, point.entropy)
+        pull = point.pull
+        if share > 0.0:
+            column_sum, class_sum = self._origin()
+            pull = (1 - share) * pull + share * (np.outer(column_sum, mixed) - class_sum)
+        return entropy - 0.5 * float(np.sum(np.square(pull) / self.ridge[:, None]))
+
+    def mixture(self, grad_shift: F64, entropy: float) -> tuple[float, F64, float]:
+        """Return t, r (a column for each score) and the entropy of the mixture that ``dual_bound`` explains."""
         if not self.fit_intercept:
-            return point.entropy - 0.5 * float(np.sum(np.square(point.pull) / self.ridge[:, None]))
-        error = np.array([-point.grad_shift[0], point.grad_shift[0]]) if self.n_scores == 1 else point.grad_shift
+            return 0.0, np.zeros(self.n_scores), entropy
+        error = np.array([-grad_shift[0], grad_shift[0]]) if self.n_scores == 1 else grad_shift
         share = float(np.max(error / np.maximum(self.class_weight + error, np.finfo(float).tiny), initial=0.0))
         if share <= 0.0:
-            return point.entropy - 0.5 * float(np.sum(np.square(point.pull) / self.ridge[:, None]))
+            return 0.0, np.zeros(self.n_scores), entropy
         share = min(1.0, share * (1 + 1e-12))
         mixed = np.maximum(self.class_weight - (1 - share) / share * error, 0.0)
         mixed /= mixed.sum()
         positive = mixed[mixed > 0]
         mixed_entropy = -self.total_weight * float(np.sum(positive * np.log(positive)))
-        column_sum, class_sum = self._origin()
-        constant = np.outer(column_sum, mixed[1:] if self.n_scores == 1 else mixed) - class_sum
-        pull = (1 - share) * point.pull + share * constant
-        entropy = (1 - share) * point.entropy + share * mixed_entropy
-        return entropy - 0.5 * float(np.sum(np.square(pull) / self.ridge[:, None]))
+        return share, mixed[-self.n_scores :], (1 - share) * entropy + share * mixed_entropy
+
+    def members(self, rows: slice) -> F64:
+        """Return the weighted labels w Y of some rows, (n, S)."""
+        target, weight = self.target[rows], self.weight[rows]
+        member = np.zeros((len(target), self.n_scores))
+        if self.n_scores == 1:
+            member[:, 0] = weight * (target == 1)
+        else:
+            member[np.arange(len(target)), target] = weight
+        return member
+
+    def separates(self) -> bool:
+        """Whether the scores at the last point put every row's class strictly first: then they separate the classes."""
+        prob, target, counted = self._prob, self.target, self.weight > 0
+        if prob.shape[1] == 1:
+            p, y = prob[counted, 0], target[counted]
+            return bool(np.all(np.where(y == 1, p > 0.5, p < 0.5)))
+        own = prob[np.arange(len(target)), target]
+        for first in range(0, len(target), 8192):
+            rows = slice(first, first + 8192)
+            others = prob[rows].copy()
+            others[np.arange(len(others)), target[rows]] = -1.0
+            if np.any((own[rows] <= others.max(axis=1)) & counted[rows]):
+                return False
+        return True
 
     def _origin(self) -> tuple[F64, F64]:
         """Return sum_i s_i x_i and sum_i s_i x_i y_i', which one pass gives."""
         if self._origin_pull is None:
-            n_scores = self.n_scores
 
             def part(block: Block) -> tuple[F64, F64]:
-                rows = block.rows
-                member = np.zeros((rows.stop - rows.start, n_scores))
-                target, weight = self.target[rows], self.weight[rows]
-                if n_scores == 1:
-                    member[:, 0] = weight * (target == 1)
-                else:
-                    member[np.arange(len(target)), target] = weight
-                return block.adjoint(weight[:, None])[:, 0], block.adjoint(member)
+                weight = self.weight[block.rows]
+                return block.adjoint(weight[:, None])[:, 0], block.adjoint(self.members(block.rows))
 
             self._origin_pull = self.rows.sum(part)
             self.n_passes += 1

@@ -59,17 +59,24 @@ def _tokens(texts: Sequence[str]) -> Tokens:
 
 def word_keys(tokens: Tokens) -> list[KeyCounts]:
     """Words in lower case, pairs of words that follow one another, and shapes of words."""
-    word = _hashes([word.lower() for word in tokens.words])
     shape = _hashes([f"\x03{_shape(word)}" for word in tokens.words])
-    key, text = word[tokens.place], tokens.text
+    real = tokens.place > 0
+    return [*single_keys(tokens), *pair_keys(tokens), _block(shape[tokens.place][real], tokens.text[real])]
+
+
+def single_keys(tokens: Tokens) -> list[KeyCounts]:
+    """Words in lower case."""
+    key = _hashes([word.lower() for word in tokens.words])[tokens.place]
+    real = tokens.place > 0  # the start sign stands in every text and says something in pairs only
+    return [_block(key[real], tokens.text[real])]
+
+
+def pair_keys(tokens: Tokens) -> list[KeyCounts]:
+    """Pairs of words in lower case that follow one another."""
+    key, text = _hashes([word.lower() for word in tokens.words])[tokens.place], tokens.text
     adjacent = text[1:] == text[:-1]
     pair = ((key[:-1] * _ODD) ^ (key[1:] >> np.uint64(7))) * _MIX + key[1:]
-    real = tokens.place > 0  # the start sign stands in every text and says something in pairs only
-    return [
-        _block(key[real], text[real]),
-        _block(pair[adjacent], text[1:][adjacent]),
-        _block(shape[tokens.place][real], text[real]),
-    ]
+    return [_block(pair[adjacent], text[1:][adjacent])]
 
 
 def piece_keys(tokens: Tokens) -> list[KeyCounts]:

@@ -1,4 +1,4 @@
-"""Running text as sparse features: words, pairs of words, their shapes, and pieces of words where texts are short."""
+"""Running text as sparse features: words and pairs of words; shapes and pieces of words too where texts are short."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Self, final
@@ -8,9 +8,16 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
 
 from normexp.tables.csr import Csr, beside, csr, empty, under
-from normexp.tables.ngrams import KeyCounts, Keys, Tokens, piece_keys, tokens_of, word_keys
+from normexp.tables.ngrams import KeyCounts, Keys, Tokens, pair_keys, piece_keys, single_keys, tokens_of, word_keys
 
-_KINDS: Final[tuple[Callable[[Tokens], list[KeyCounts]], ...]] = (word_keys, piece_keys)
+_KINDS: Final[dict[str, Callable[[Tokens], list[KeyCounts]]]] = {
+    "words, pairs, shapes": word_keys,
+    "pieces": piece_keys,
+    "words": single_keys,
+    "pairs": pair_keys,
+}
+_SHORT: Final = ("words, pairs, shapes", "pieces")
+_LONG: Final = ("words", "pairs")
 
 
 @final
@@ -28,6 +35,11 @@ class TextEncoder(TransformerMixin, BaseEstimator):
         See `pieces`.
     piece_weight : float
         Length of the part of a row that holds pieces, beside a part of length 1 for words.
+    pair_weight : float
+        Where there are no pieces: length of the part that holds pairs of words, beside a part of length 1 for words.
+    long_power : float
+        Where there are no pieces: power of the inverse document frequency. A long text repeats common words so
+        often that they need to be held down harder.
     max_features : int
         The most features of each part; the most frequent ones are kept.
 
@@ -37,22 +49,25 @@ class TextEncoder(TransformerMixin, BaseEstimator):
         Sorted 64-bit hashes of the features, for each part: words and pieces.
     weights_ : tuple of ndarray of float32
         Inverse document frequency of each feature.
+    kinds_ : tuple of str
+        What each part holds.
 
     Notes
     -----
-    A count c weighs ``(1 + log c) * (1 + log((1 + N) / (1 + df)))``. Features are known by a 64-bit hash: among a
-    million features two collide with probability 3e-8. The cost is one pass of a regular expression; everything
-    else is done on the distinct words or in NumPy.
+    A count c weighs ``(1 + log c) * (1 + log((1 + N) / (1 + df))) ** power``, power 1 for short texts. Features are
+    known by a 64-bit hash: among a million features two collide with probability 3e-8. The cost is one pass of a
+    regular expression; everything else is done on the distinct words or in NumPy.
 
     Examples
     --------
     >>> rows = TextEncoder(min_rows=1, pieces=False).fit_transform(["a b", "a c"])
     >>> rows.shape, rows.multiply(rows).sum(axis=1).round(6).ravel().tolist()
-    ((2, 7), [1.0, 1.0])
+    ((2, 6), [1.0, 1.0])
     """
 
     keys_: tuple[Keys, ...]
     weights_: tuple[NDArray[np.float32], ...]
+    kinds_: tuple[str, ...]
 
     def __init__(
         self,
@@ -61,12 +76,16 @@ class TextEncoder(TransformerMixin, BaseEstimator):
         pieces: bool | None = None,
         short_characters: int = 500,
         piece_weight: float = 0.7,
+        pair_weight: float = 0.25,
+        long_power: float = 1.5,
         max_features: int = 1 << 22,
     ) -> None:
         self.min_rows = min_rows
         self.pieces = pieces
         self.short_characters = short_characters
         self.piece_weight = piece_weight
+        self.pair_weight = pair_weight
+        self.long_power = long_power
         self.max_features = max_features
 
     def fit(self, texts: Sequence[str], y: Any = None) -> Self:
@@ -104,9 +123,9 @@ class TextEncoder(TransformerMixin, BaseEstimator):
         """
         mean_length = sum(map(len, texts)) / max(len(texts), 1)
         with_pieces = mean_length <= self.short_characters if self.pieces is None else self.pieces
-        parts = [_learn(texts, word_keys, self.min_rows, self.max_features)]
-        if with_pieces:
-            parts.append(_learn(texts, piece_keys, self.min_rows, self.max_features))
+        self.kinds_ = _SHORT if with_pieces else _LONG
+        power = 1.0 if with_pieces else self.long_power
+        parts = [_learn(texts, _KINDS[kind], self.min_rows, self.max_features, power) for kind in self.kinds_]
         self.keys_ = tuple(part[0] for part in parts)
         self.weights_ = tuple(part[1] for part in parts)
         return self._join([part[2] for part in parts])
@@ -127,8 +146,8 @@ class TextEncoder(TransformerMixin, BaseEstimator):
         rows: list[Any] = []
         for tokens in tokens_of(texts):
             parts = []
-            for keys, weights, blocks in zip(self.keys_, self.weights_, _KINDS, strict=False):
-                parts.append(_weigh(_lookup(blocks(tokens), keys, tokens.n_texts), weights))
+            for keys, weights, kind in zip(self.keys_, self.weights_, self.kinds_, strict=True):
+                parts.append(_weigh(_lookup(_KINDS[kind](tokens), keys, tokens.n_texts), weights))
             rows.append(self._join(parts))
         if not rows:
             return empty(0, sum(map(len, self.keys_)))
@@ -136,14 +155,15 @@ class TextEncoder(TransformerMixin, BaseEstimator):
 
     def _join(self, parts: list[Csr]) -> Csr:
         """Parts beside one another, each of its length, the whole of length 1."""
-        whole = float(np.hypot(1.0, self.piece_weight)) if len(parts) > 1 else 1.0
-        for part, length in zip(parts, (1.0, self.piece_weight), strict=False):
+        second = self.piece_weight if self.kinds_ == _SHORT else self.pair_weight
+        whole = float(np.hypot(1.0, second))
+        for part, length in zip(parts, (1.0, second), strict=True):
             _scale_rows(part, length / whole)
-        return parts[0] if len(parts) == 1 else beside(parts)
+        return beside(parts)
 
 
 def _learn(
-    texts: Sequence[str], blocks: Callable[[Tokens], list[KeyCounts]], min_rows: int, max_features: int
+    texts: Sequence[str], blocks: Callable[[Tokens], list[KeyCounts]], min_rows: int, max_features: int, power: float
 ) -> tuple[Keys, NDArray[np.float32], Csr]:
     """Features of one part, their weights, and the weighted training rows."""
     found: list[tuple[Keys, Csr]] = []
@@ -166,7 +186,7 @@ def _learn(
         kept = np.zeros(len(keys), bool)
         kept[order] = True
     keys, frequency = keys[kept], frequency[kept]
-    weights = (np.log((1 + len(texts)) / (1 + frequency)) + 1).astype(np.float32)
+    weights = ((np.log((1 + len(texts)) / (1 + frequency)) + 1) ** power).astype(np.float32)
     columns = [_select(distinct, rows, keys) for distinct, rows in found]
     matrix = under(columns) if columns else empty(0, len(keys))
     return keys, weights, _weigh(matrix, weights)

@@ -1,0 +1,92 @@
+"""What the outer Newton iteration asks of a problem, whatever the space in which its vectors live.
+
+Two spaces: the coefficients themselves (``coefficient_space``), and one number for each row and class
+(``row_space``), which is the smaller one when there are more features than rows.
+"""
+
+from abc import ABC, abstractmethod
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+F64 = NDArray[np.float64]
+
+# The inner iterations stop at |r| <= forcing |g|; forcing falls from the first number to the second.
+FORCING, EXACT = 0.1, 1e-5
+MAX_INNER = 250
+LENGTHS = 2.0 ** -np.arange(0.0, 14.0, 0.5)
+
+
+class Inner(NamedTuple):
+    """A Newton step: what it is, what the quadratic model promises of it, and its conjugate-gradient iterations."""
+
+    step: Any
+    decrease: float
+    iterations: int
+
+
+class Located(Protocol):
+    """A point of the space: the objective's value there."""
+
+    @property
+    def value(self) -> float:
+        """The objective."""
+        ...
+
+
+P = TypeVar("P", bound=Located)
+
+
+class Problem(ABC, Generic[P]):
+    """A softmax regression in one space; P is what it knows of a point."""
+
+    damping: float
+    penalised: bool
+
+    @abstractmethod
+    def start(self) -> P:
+        """Evaluate the starting point."""
+
+    @abstractmethod
+    def bound(self, point: P) -> float:
+        """Return a lower bound on the minimum, from the probabilities at a point."""
+
+    @abstractmethod
+    def newton_step(self, point: P, *, refit: bool) -> Inner:
+        """Solve the Newton system at the point evaluated last; refit: with a fresh preconditioner."""
+
+    @abstractmethod
+    def moved(self, point: P, inner: Inner) -> P:
+        """Evaluate the point one step further."""
+
+    @abstractmethod
+    def cut(self, point: P, inner: Inner) -> P:
+        """Evaluate the best point among many lengths along the step."""
+
+    @abstractmethod
+    def settled(self, point: P) -> P:
+        """Evaluate a point afresh, free of what rounding has gathered on the way."""
+
+    @abstractmethod
+    def gradient_size(self, point: P) -> float:
+        """Return the largest entry of the gradient."""
+
+    @abstractmethod
+    def separates(self) -> bool:
+        """Whether every row's class is strictly first at the point evaluated last."""
+
+    @abstractmethod
+    def solution(self, point: P) -> tuple[F64, F64]:
+        """Return the coefficients (D, S) and shifts (S,) at a point."""
+
+
+def forcing_at(value: float, gradient_square: float) -> float:
+    """How exactly to solve: half of g' M^-1 g is near f - f*, so the closer the optimum, the more exactly."""
+    return float(np.clip(np.sqrt(gradient_square / max(abs(value), np.finfo(float).tiny)), EXACT, FORCING))
+
+
+def best_length(values: F64, value: float) -> float:
+    """Return the length with the least value, 0 when none is below the present one."""
+    best = int(np.nanargmin(np.where(np.isfinite(values), values, np.inf)))
+    return float(LENGTHS[best]) if values[best] < value else 0.0
