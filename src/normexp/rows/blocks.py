@@ -63,6 +63,10 @@ class RowBlocks(ABC):
     def seen_through(self, centre: NDArray[np.float64], scale: NDArray[np.float64]) -> "RowBlocks":
         """Return the same rows with their columns centred and scaled."""
 
+    def for_curvature(self) -> "RowBlocks":
+        """Return the same rows in the precision that Hessian products need: that of the table, not more."""
+        return self
+
     @abstractmethod
     def sum(self, fn: Callable[[Block], Parts]) -> Parts:
         """Add fn(block) over all blocks, part by part, in the order of the rows."""

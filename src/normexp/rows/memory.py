@@ -108,6 +108,10 @@ class DenseRows(RowBlocks):
     def _map(self, values: Floats) -> Floats:
         if self._centre is None or self._scale is None:
             return np.ascontiguousarray(values, dtype=self.precision)
+        if self.precision == np.float32:  # a Hessian product forgives what rounding does to a large mean
+            narrow: Floats = values - self._centre.astype(np.float32)
+            narrow *= (1.0 / self._scale).astype(np.float32)
+            return narrow
         # Centre in float64: a float32 column with a large mean would lose its digits. Then round once.
         mapped = values.astype(np.float64)
         mapped -= self._centre
@@ -125,9 +129,10 @@ class DenseRows(RowBlocks):
     def seen_through(self, centre: NDArray[np.float64], scale: NDArray[np.float64]) -> "DenseRows":
         return DenseRows(self._table, self._outputs, centre=centre, scale=scale, precision=self.precision)
 
-    def in_precision(self, precision: Any) -> "DenseRows":
-        """Return the same rows, computing in another precision."""
-        return DenseRows(self._table, self._outputs, centre=self._centre, scale=self._scale, precision=precision)
+    def for_curvature(self) -> "DenseRows":
+        if self.dtype != np.float32:
+            return self
+        return DenseRows(self._table, self._outputs, centre=self._centre, scale=self._scale, precision=np.float32)
 
     def sum(self, fn: Callable[[Block], Parts]) -> Parts:
         return ordered_sum(fn, self.blocks(), self._pool)

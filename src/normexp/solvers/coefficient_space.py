@@ -12,6 +12,9 @@ from normexp.solvers.problem import LENGTHS, MAX_INNER, Inner, Problem, best_len
 
 F64 = NDArray[np.float64]
 
+# Conjugate gradients whose residual does not halve in so many iterations have lost to rounding.
+_STALLED = 50
+
 
 class Vector(NamedTuple):
     """A direction in the space of (coef, shift)."""
@@ -35,6 +38,7 @@ class CoefficientSpace(Problem[Point]):
         self._objective, self._first = objective, (coef, shift)
         self._metric = Metric(objective, rng)
         self._preconditioner: Preconditioner | None = None
+        self._last_inner = 0
         self.penalised = bool(np.all(objective.ridge > 0))
 
     @property
@@ -54,8 +58,12 @@ class CoefficientSpace(Problem[Point]):
 
     def newton_step(self, point: Point, *, refit: bool) -> Inner:
         if refit or self._preconditioner is None:
-            self._preconditioner = self._metric.fit()
-        return _conjugate_gradients(self._objective, self._preconditioner, point)
+            self._preconditioner = self._metric.fit(self._last_inner)
+        inner = _conjugate_gradients(self._objective, self._preconditioner, point)
+        self._last_inner = inner.iterations
+        if inner.stalled:  # a table of float32 multiplies in float32 until that is not enough
+            self._objective.curved_rows = self._objective.rows
+        return inner
 
     def moved(self, point: Point, inner: Inner) -> Point:
         return self._objective.at(point.coef + inner.step.coef, point.shift + inner.step.shift)
@@ -87,18 +95,21 @@ def _conjugate_gradients(objective: SoftmaxObjective, preconditioner: Preconditi
     rest_solved = rest.dot(solved)
     stop = forcing_at(point.value, rest_solved) ** 2 * rest_solved
     decrease = 0.0
+    halved_at, half = 0, 0.25 * rest_solved
     for inner in range(MAX_INNER):
         if rest_solved <= stop or rest_solved <= 0.0:
             return Inner(step, decrease, inner)
         curved = Vector(*objective.curvature_along(*direction))
         bend = direction.dot(curved)
-        if bend <= 0.0:  # rounding has eaten the direction
-            return Inner(step, decrease, inner + 1)
+        if bend <= 0.0 or inner - halved_at > _STALLED:  # rounding has eaten the direction
+            return Inner(step, decrease, inner + 1, stalled=True)
         length = rest_solved / bend
         step = step.plus(direction, length)
         decrease += 0.5 * length * rest_solved
         rest = rest.plus(curved, -length)
         solved = Vector(*preconditioner.solve(*rest))
         previous, rest_solved = rest_solved, rest.dot(solved)
+        if rest_solved < half:
+            halved_at, half = inner, 0.25 * rest_solved
         direction = solved.plus(direction, rest_solved / previous)
     return Inner(step, decrease, MAX_INNER)

@@ -68,7 +68,7 @@ def fit_kronecker(
     objective: SoftmaxObjective, rng: np.random.Generator, *, dense: bool, floor: F64 | None = None
 ) -> KroneckerFactor:
     """Fit both factors to the probabilities that the objective holds now."""
-    rows = objective.rows
+    rows = objective.curved_rows
     wanted = rows_wanted(objective) if dense else rows.n_rows
     sample = sample_rows(objective, wanted, rng)
 

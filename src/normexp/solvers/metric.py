@@ -3,6 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from normexp.solvers.class_blocks import ClassBlocks, fit_class_blocks
 from normexp.solvers.kronecker import fit_kronecker, plain_moments, rows_wanted
 from normexp.solvers.objective import SoftmaxObjective
 from normexp.solvers.preconditioner import Preconditioner, fit_hessian, is_sampled
@@ -15,6 +16,10 @@ _ROWS_PER_UNKNOWN = 20
 _PASSES_SAVED = 30
 _CHEAP_OPERATIONS = 2e8
 _MAX_UNKNOWNS = 2000
+# After a step of more inner iterations than this, the classes' own blocks are formed (anew) if their S (D + 1)^2
+# numbers stay below 256 MB.
+_PATIENCE = 25
+_MAX_BLOCK_NUMBERS = 1 << 25
 
 
 class Metric:
@@ -32,11 +37,22 @@ class Metric:
             not rows.is_sparse and unknowns <= _MAX_UNKNOWNS and forming <= max(saved, _CHEAP_OPERATIONS)
         )
         self._dense = rows.n_features <= _MAX_DENSE_FEATURES
+        self._may_block = (
+            self._dense
+            and not rows.is_sparse
+            and objective.n_scores > 1
+            and objective.n_scores * (rows.n_features + 1) ** 2 <= _MAX_BLOCK_NUMBERS
+        )
+        self._blocks: ClassBlocks | None = None
         self._floor: NDArray[np.float64] | None = None
 
-    def fit(self) -> Preconditioner:
-        """Fit at the probabilities that the objective holds."""
+    def fit(self, last_inner: int = 0) -> Preconditioner:
+        """Fit at the probabilities that the objective holds; last_inner: inner iterations of the step before."""
         objective = self._objective
+        if self._may_block and not self._use_hessian and last_inner > _PATIENCE:
+            self._blocks = fit_class_blocks(objective, self._rng)
+        if self._blocks is not None:
+            return self._blocks
         wanted = self._sample if self._use_hessian else rows_wanted(objective)
         if self._dense and self._floor is None and is_sampled(objective, wanted):
             self._floor = plain_moments(objective)

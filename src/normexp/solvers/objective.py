@@ -53,6 +53,7 @@ class SoftmaxObjective:
         self, rows: RowBlocks, target: NDArray[np.intp], weight: F64, *, n_classes: int, ridge: F64, fit_intercept: bool
     ) -> None:
         self.rows, self.target, self.weight, self.ridge = rows, target, weight, ridge
+        self.curved_rows = rows.for_curvature()
         self.n_scores = 1 if n_classes == 2 else n_classes
         self.fit_intercept = fit_intercept
         self.n_passes = 0
@@ -117,7 +118,7 @@ class SoftmaxObjective:
             curvature.tangent_product(tangent, self._prob[rows], self.target[rows], self.weight[rows], self.damping)
             return block.adjoint(tangent), tangent.sum(axis=0, dtype=np.float64)
 
-        along_coef, along_shift = self.rows.sum(part)
+        along_coef, along_shift = self.curved_rows.sum(part)
         self.n_passes += 1
         if not self.fit_intercept:
             along_shift = np.zeros_like(along_shift)

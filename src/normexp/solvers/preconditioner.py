@@ -1,9 +1,10 @@
 """Approximate inverses of the softmax regression's Hessian that cost no pass over the rows to apply.
 
-Three, by the size of the problem; the choice counts floating-point operations (``choose``):
+Four, by the size of the problem and by how it goes (``metric.Metric``):
 
 - the Hessian itself, from all rows or from a sample, when D S is small (``HessianFactor``);
 - a Kronecker product of a class factor and a feature factor (``kronecker.KroneckerFactor``);
+- one block for each class, when the Kronecker product needs many iterations (``class_blocks.ClassBlocks``);
 - the same with the diagonal of the feature factor, for very many features.
 
 A preconditioner steers the conjugate gradients and decides nothing: a sample may be as rough as it likes.
@@ -70,12 +71,17 @@ def sample_rows(objective: SoftmaxObjective, wanted: int, rng: np.random.Generat
             for rows in (block.rows for block in objective.rows.blocks())
         ]
     )
+    return Sample(draw(share, weight, wanted, rng), is_whole=False)
+
+
+def draw(share: F64, weight: F64, wanted: int, rng: np.random.Generator) -> F64:
+    """Row weights of a sample drawn by share, a tenth of it by weight: their expectation is ``weight``."""
     chance = 0.9 * share / max(share.sum(), _TINY) + 0.1 * weight / max(weight.sum(), _TINY)
     drawn = np.bincount(rng.choice(len(weight), size=wanted, p=chance / chance.sum()), minlength=len(weight))
     kept = drawn > 0
     sampled = np.zeros_like(weight)
     sampled[kept] = weight[kept] * drawn[kept] / (wanted * chance[kept])
-    return Sample(sampled, is_whole=False)
+    return sampled
 
 
 def regularised_cholesky(matrix: F64) -> F64:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 F64 = NDArray[np.float64]
 
 # The inner iterations stop at |r| <= forcing |g|; forcing falls from the first number to the second.
-FORCING, EXACT = 0.1, 1e-5
+FORCING, EXACT = 0.1, 1e-3
 MAX_INNER = 250
 LENGTHS = 2.0 ** -np.arange(0.0, 14.0, 0.5)
 
@@ -24,6 +24,7 @@ class Inner(NamedTuple):
     step: Any
     decrease: float
     iterations: int
+    stalled: bool = False
 
 
 class Located(Protocol):
@@ -83,7 +84,7 @@ class Problem(ABC, Generic[P]):
 
 def forcing_at(value: float, gradient_square: float) -> float:
     """How exactly to solve: half of g' M^-1 g is near f - f*, so the closer the optimum, the more exactly."""
-    return float(np.clip(np.sqrt(gradient_square / max(abs(value), np.finfo(float).tiny)), EXACT, FORCING))
+    return float(np.clip(np.sqrt(max(0.0, gradient_square) / max(abs(value), np.finfo(float).tiny)), EXACT, FORCING))
 
 
 def best_length(values: F64, value: float) -> float:
