@@ -51,6 +51,8 @@ def ovr_ovo(
 
     One-vs-one probabilities are coupled after Wu, Lin and Weng (2004).
     """  # noqa: D301
+    import numpy as np
+
     from normexp.linear_model import SoftmaxClassifier
     from normexp.trusted.defaults import default_estimator
     from normexp.trusted.ovr_ovo import compare_schemes, split_digits, split_source
@@ -64,7 +66,11 @@ def ovr_ovo(
             table.name,
             split_source(open_source(table, target=target, text=text), held_out=held_out, seed=seed),
         )
-    estimator = default_estimator(split.X_train, split.schema, seed=seed) if c is None else SoftmaxClassifier(C=c)
+    if c is None:
+        index = np.unique(split.y_train, return_inverse=True)[1]
+        estimator = default_estimator(split.X_train, index, split.schema, seed=seed)
+    else:
+        estimator = SoftmaxClassifier(C=c)
     scores = compare_schemes(split.X_train, split.y_train, split.X_test, split.y_test, estimator=estimator)
     sizes = {"rows": len(split.y_train) + len(split.y_test), "held_out": len(split.y_test)}
     if json:

@@ -116,7 +116,10 @@ class TableClassifier(ClassifierMixin, BaseEstimator):
         encoder = TableEncoder(schema, seed=self.seed)
         rows = encoder.fit_transform(block.features)
         del block
-        estimator = default_estimator(rows, schema, seed=self.seed) if self.estimator is None else clone(self.estimator)
+        if self.estimator is None:
+            estimator: Any = default_estimator(rows, index, schema, seed=self.seed)
+        else:
+            estimator = clone(self.estimator)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             estimator.fit(rows, index)

@@ -1,0 +1,51 @@
+"""Which penalty is taken when nobody says."""
+
+import numpy as np
+import pytest
+
+from normexp.linear_model import SoftmaxClassifier
+from normexp.metrics import log_loss
+from normexp.tables import open_source
+from normexp.trusted.defaults import STEP, TEXT_C, default_estimator
+
+
+def array_file(tmp_path, n_rows, noise, unit=1.0):
+    rng = np.random.default_rng(4)
+    y = rng.integers(0, 3, size=n_rows)
+    X = (rng.normal(size=(n_rows, 20)) * noise + np.eye(3, 20)[y]) * unit
+    np.savez(tmp_path / "rows.npz", X=X, y=y)
+    return X, y, open_source(tmp_path / "rows.npz").infer()
+
+
+def test_noisy_rows_get_a_stronger_penalty_than_clean_ones(tmp_path):
+    noisy = default_estimator(*array_file(tmp_path, 600, noise=3.0), seed=0).C
+    clean = default_estimator(*array_file(tmp_path, 600, noise=0.2), seed=0).C
+    assert noisy < clean / STEP
+
+
+def test_the_chosen_penalty_is_better_on_fresh_rows_than_the_start(tmp_path):
+    X, y, schema = array_file(tmp_path, 2000, noise=1.0)
+    chosen = default_estimator(X[:600], y[:600], schema, seed=0)
+    start = SoftmaxClassifier(C=1 / np.mean(X[:600] ** 2))
+
+    def loss(model):
+        return log_loss(y[600:], model.fit(X[:600], y[:600]).predict_log_proba(X[600:]))
+
+    assert loss(chosen) < loss(start)
+
+
+def test_the_choice_follows_the_unit_of_the_array(tmp_path):
+    plain = default_estimator(*array_file(tmp_path, 600, noise=1.0), seed=0).C
+    large = default_estimator(*array_file(tmp_path, 600, noise=1.0, unit=1000.0), seed=0).C
+    assert large == pytest.approx(plain / 1e6, rel=1e-9)
+
+
+def test_few_rows_keep_the_start(tmp_path):
+    X, y, schema = array_file(tmp_path, 299, noise=3.0)
+    assert pytest.approx(1 / np.mean(X**2)) == default_estimator(X, y, schema, seed=0).C
+
+
+def test_text_has_its_own_penalty(tmp_path):
+    (tmp_path / "texts.csv").write_text("text,label\n" + "".join(f"some words {k},{k % 2}\n" for k in range(30)))
+    schema = open_source(tmp_path / "texts.csv", target="label", text="text").infer()
+    assert default_estimator(np.zeros((30, 1)), np.zeros(30, int), schema, seed=0).C == TEXT_C
