@@ -22,13 +22,42 @@ _HOME = {
     "logsumexp": "normexp.ops",
     "cross_entropy": "normexp.ops",
     "cross_entropy_with_grad": "normexp.ops",
+    "softmax_jacobian": "normexp.ops",
+    "softmax_jvp": "normexp.ops",
+    "softmax_vjp": "normexp.ops",
+    "energy": "normexp.ops",
+    "entropy": "normexp.ops",
+    "generalised_entropy": "normexp.ops",
+    "margin": "normexp.ops",
+    "max_logit": "normexp.ops",
+    "top_k": "normexp.ops",
+    "segment_softmax": "normexp.ops",
+    "entmax": "normexp.ops",
+    "sparsemax": "normexp.ops",
+    "gumbel_softmax": "normexp.ops",
+    "sample": "normexp.ops",
+    "linear_cross_entropy": "normexp.ops",
+    "linear_cross_entropy_with_grad": "normexp.ops",
     "set_num_threads": "normexp.ops",
     "get_num_threads": "normexp.ops",
     "SoftmaxClassifier": "normexp.linear_model",
     "save": "normexp.artifact",
     "load": "normexp.artifact",
 }
-_FLOORS = ("artifact", "base", "linear_model", "metrics", "ops", "report", "rows", "solvers", "tables", "trusted")
+_FLOORS = (
+    "artifact",
+    "base",
+    "calibration",
+    "decide",
+    "linear_model",
+    "metrics",
+    "ops",
+    "report",
+    "rows",
+    "solvers",
+    "tables",
+    "trusted",
+)
 
 __all__ = ["__version__", *_HOME]  # noqa: PLE0604  (all are strings)
 
@@ -40,11 +69,27 @@ if TYPE_CHECKING:
     from normexp.linear_model import SoftmaxClassifier as SoftmaxClassifier
     from normexp.ops import cross_entropy as cross_entropy
     from normexp.ops import cross_entropy_with_grad as cross_entropy_with_grad
+    from normexp.ops import energy as energy
+    from normexp.ops import entmax as entmax
+    from normexp.ops import entropy as entropy
+    from normexp.ops import generalised_entropy as generalised_entropy
     from normexp.ops import get_num_threads as get_num_threads
+    from normexp.ops import gumbel_softmax as gumbel_softmax
+    from normexp.ops import linear_cross_entropy as linear_cross_entropy
+    from normexp.ops import linear_cross_entropy_with_grad as linear_cross_entropy_with_grad
     from normexp.ops import log_softmax as log_softmax
     from normexp.ops import logsumexp as logsumexp
+    from normexp.ops import margin as margin
+    from normexp.ops import max_logit as max_logit
+    from normexp.ops import sample as sample
+    from normexp.ops import segment_softmax as segment_softmax
     from normexp.ops import set_num_threads as set_num_threads
     from normexp.ops import softmax as softmax
+    from normexp.ops import softmax_jacobian as softmax_jacobian
+    from normexp.ops import softmax_jvp as softmax_jvp
+    from normexp.ops import softmax_vjp as softmax_vjp
+    from normexp.ops import sparsemax as sparsemax
+    from normexp.ops import top_k as top_k
 
 
 def __getattr__(name: str) -> Any:
