@@ -1,0 +1,193 @@
+"""Ridge-penalised affine maps of log-probabilities: the optimum that vector and matrix scaling share.
+
+Few parameters are found by Newton's method, whose Hessian is then a matter of one product of matrices; many by L-BFGS.
+"""
+
+from functools import cache
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import cho_factor, cho_solve
+from scipy.optimize import minimize
+from threadpoolctl import ThreadpoolController
+
+from normexp.calibration.rows import Floats
+from normexp.ops import cross_entropy_with_grad, softmax
+
+MOST_NEWTON_STEPS: Final = 50
+MOST_LBFGS_STEPS: Final = 500
+DECREMENT_TOLERANCE: Final = 1e-7  # nats in the sum over all rows that a Newton step can still gain
+GRADIENT_TOLERANCE: Final = 1e-5  # of the mean loss: far below the noise of any calibration set
+MOST_NEWTON_CLASSES: Final = 20  # K (K + 1) = 420 unknowns with the full matrix
+MOST_NEWTON_CLASSES_DIAGONAL: Final = 400
+BLOCK_ROWS: Final = 2048
+
+
+class AffineMap(NamedTuple):
+    """Logits ``u @ matrix + u * scale + bias``; `matrix` is None where the map is diagonal.
+
+    Parameters
+    ----------
+    bias : ndarray, shape (K,)
+    scale : ndarray, shape (K,)
+    matrix : ndarray, shape (K, K), or None
+        Its diagonal is 0.
+    """
+
+    bias: Floats
+    scale: Floats
+    matrix: Floats | None
+
+    def apply(self, u: Floats) -> Floats:
+        """Logits of rows of log-probabilities, (B, K)."""
+        out = u * self.scale + self.bias
+        return out if self.matrix is None else out + u @ self.matrix
+
+
+class _Problem:
+    """sum w nll(u + [1, u] B) + 1/2 sum R B^2 over the entries of B, (K + 1, K), that are free."""
+
+    def __init__(
+        self, u: Floats, target: NDArray[np.intp], weight: Floats, ridge: float, ridge_off: float | None
+    ) -> None:
+        n_rows, k = u.shape
+        self.u, self.target, self.weight, self.full = u, target, weight, ridge_off is not None
+        self.x = np.empty((n_rows, k + 1))
+        self.x[:, 0], self.x[:, 1:] = 1.0, u
+        free = np.ones((k + 1, k), dtype=bool)
+        free[1:] = self.full or np.eye(k, dtype=bool)
+        self.free = free
+        penalty = np.full((k + 1, k), ridge)
+        penalty[1:] = np.where(np.eye(k, dtype=bool), ridge, ridge if ridge_off is None else ridge_off)
+        self.penalty = penalty[free]
+
+    def table(self, theta: Floats) -> Floats:
+        """The free entries in their places, the others 0."""
+        b = np.zeros(self.free.shape)
+        b[self.free] = theta
+        return b
+
+    def logits(self, theta: Floats) -> Floats:
+        """Logits of all rows."""
+        b = self.table(theta)
+        if self.full:
+            return np.asarray(self.u + self.x @ b)
+        return np.asarray(self.u * (1.0 + np.diagonal(b[1:])) + b[0])
+
+    def value_and_slope(self, theta: Floats) -> tuple[float, Floats]:
+        """The objective and its gradient."""
+        loss, grad = cross_entropy_with_grad(self.logits(theta), self.target, reduction="none")
+        grad *= self.weight[:, None]
+        if self.full:
+            slope = (self.x.T @ grad)[self.free]
+        else:
+            wide = np.zeros(self.free.shape)
+            wide[0] = grad.sum(axis=0)
+            np.fill_diagonal(wide[1:], np.einsum("nk,nk->k", self.u, grad))
+            slope = wide[self.free]
+        value = float(self.weight @ loss) + 0.5 * float(self.penalty @ (theta * theta))
+        return value, slope + self.penalty * theta
+
+    def hessian(self, theta: Floats) -> Floats:
+        """Second derivatives, a block of rows at a time."""
+        k = self.u.shape[1]
+        prob = np.asarray(softmax(self.logits(theta)))
+        if not self.full:
+            return self._diagonal_hessian(prob)
+        first, second = np.triu_indices(k)
+        left, right = np.triu_indices(k + 1)
+        packed = np.zeros((left.size, first.size))
+        for start in range(0, prob.shape[0], BLOCK_ROWS):
+            p, x = prob[start : start + BLOCK_ROWS], self.x[start : start + BLOCK_ROWS]
+            pair = -p[:, first] * p[:, second]
+            pair[:, first == second] += p
+            pair *= self.weight[start : start + BLOCK_ROWS, None]
+            packed += (x[:, left] * x[:, right]).T @ pair
+        h = np.empty((k + 1, k + 1, k, k))
+        for a, b in ((left, right), (right, left)):
+            for c, d in ((first, second), (second, first)):
+                h[a[:, None], b[:, None], c[None], d[None]] = packed
+        square = h.transpose(0, 2, 1, 3).reshape(k * (k + 1), k * (k + 1))
+        keep = self.free.ravel()
+        return np.asarray(square[np.ix_(keep, keep)] + np.diag(self.penalty))
+
+    def _diagonal_hessian(self, prob: Floats) -> Floats:
+        """Second derivatives with respect to K biases and K scales."""
+        w, u = self.weight[:, None], self.u
+        q = prob * u
+        wp = w * prob
+        blocks: list[list[Any]] = [
+            [np.diag(wp.sum(axis=0)) - prob.T @ wp, np.diag((wp * u).sum(axis=0)) - wp.T @ q],
+            [None, np.diag((wp * u * u).sum(axis=0)) - q.T @ (w * q)],
+        ]
+        blocks[1][0] = blocks[0][1].T
+        return np.asarray(np.block(blocks) + np.diag(self.penalty))
+
+
+def fit_affine(
+    u: Floats,
+    target: NDArray[np.intp],
+    weight: Floats,
+    /,
+    *,
+    ridge: float,
+    ridge_off: float | None,
+    start: AffineMap | None = None,
+) -> AffineMap:
+    """The map that minimises sum w nll + ridge/2 (|bias|^2 + |scale - 1|^2) + ridge_off/2 |matrix|^2."""
+    k = u.shape[1]
+    problem = _Problem(u, target, weight, ridge, ridge_off)
+    first = np.zeros(problem.free.shape)
+    if start is not None:
+        first[0] = start.bias
+        first[1:] = np.diag(start.scale - 1.0) + (0.0 if start.matrix is None else start.matrix)
+    newton = k <= (MOST_NEWTON_CLASSES if problem.full else MOST_NEWTON_CLASSES_DIAGONAL)
+    # Products this small gain little from a second BLAS thread and lose a hundredfold when it waits for a busy core.
+    with _blas().limit(limits=1, user_api="blas"):
+        theta = (_newton if newton else _lbfgs)(problem, first[problem.free])
+    b = problem.table(theta)
+    scale = 1.0 + np.diagonal(b[1:])
+    return AffineMap(b[0], scale, b[1:] - np.diag(scale - 1.0) if problem.full else None)
+
+
+@cache
+def _blas() -> ThreadpoolController:
+    """The thread pools of the BLAS; looking for them costs milliseconds, so it is done once."""
+    return ThreadpoolController()
+
+
+def _newton(problem: _Problem, theta: Floats) -> Floats:
+    """Newton's method with step halving; the ridge makes every Hessian positive definite."""
+    value, slope = problem.value_and_slope(theta)
+    for _ in range(MOST_NEWTON_STEPS):
+        step = cho_solve(cho_factor(problem.hessian(theta)), slope)
+        decrement = float(slope @ step)
+        if decrement <= DECREMENT_TOLERANCE:
+            break
+        length = 1.0
+        while length > 1e-8:
+            following = theta - length * step
+            new_value, new_slope = problem.value_and_slope(following)
+            if new_value <= value - 0.1 * length * decrement:
+                break
+            length *= 0.5
+        else:
+            break  # rounding hides what is left to gain
+        theta, value, slope = following, new_value, new_slope
+    return theta
+
+
+def _lbfgs(problem: _Problem, theta: Floats) -> Floats:
+    """L-BFGS, each unknown measured in the root mean square of its column, so that curvatures are of one size."""
+    total = float(problem.weight.sum())
+    size = np.sqrt(np.einsum("n,nk,nk->k", problem.weight, problem.x, problem.x) / total) + 1e-3
+    unit = np.broadcast_to(size[:, None], problem.free.shape)[problem.free]
+
+    def objective(scaled: Floats) -> tuple[float, Floats]:
+        value, slope = problem.value_and_slope(scaled / unit)
+        return value / total, slope / unit / total
+
+    options: Any = {"maxiter": MOST_LBFGS_STEPS, "gtol": GRADIENT_TOLERANCE, "ftol": 1e-9, "maxcor": 20}
+    found = minimize(objective, theta * unit, jac=True, method="L-BFGS-B", options=options)
+    return np.asarray(found.x / unit)

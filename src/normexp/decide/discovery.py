@@ -1,0 +1,156 @@
+"""Groups among rows of no known class, for a person to look at and name."""
+
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.metrics import silhouette_score
+
+from normexp.base.errors import RangeError, ShapeError
+from normexp.decide.door import Floats, read_features
+
+STARTS: Final = 8
+MOST_STEPS: Final = 100
+MOST_GROUPS: Final = 30  # tried when the number is estimated
+SILHOUETTE_ROWS: Final = 2000
+FAINTEST: Final = 0.1  # mean silhouette below which two groups are not told apart
+
+
+def propose_classes(
+    features: ArrayLike, known: ArrayLike | None = None, n_classes: int | None = None
+) -> NDArray[np.intp]:
+    r"""Group rows that were rejected, beside the classes that are known already.
+
+    Parameters
+    ----------
+    features : array-like, shape (N, D)
+        Features of the rejected rows.
+    known : array-like, shape (C, D), optional
+        Mean features of the known classes. They are fixed centres: rows next to one of them are most likely false
+        alarms and join it.
+    n_classes : int, optional
+        Number of new groups; estimated by default.
+
+    Returns
+    -------
+    ndarray of int, shape (N,)
+        Group of each row: 0 to C - 1 for the known classes, from C on for new groups, the largest first.
+
+    Raises
+    ------
+    ShapeError, RangeError, DtypeError
+        If arrays do not fit together, hold NaN, or there are fewer rows than groups.
+
+    Notes
+    -----
+    k-means with some centres held, on columns divided by their common root mean square, the best of eight starts
+    (k-means++, always the same draws). The number of new groups is the one with the largest mean silhouette among up to
+    30 and no more than the root of N; one group when none reaches 0.1.
+
+    References
+    ----------
+    Vaze, Han, Vedaldi & Zisserman (2022), "Generalized category discovery", CVPR, section 3.2;
+    Arthur & Vassilvitskii (2007), "k-means++", SODA.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from normexp.decide import propose_classes
+    >>> rng = np.random.default_rng(0)
+    >>> centre = np.array([[0.0, 0.0], [9.0, 0.0], [0.0, 9.0]])
+    >>> rows = np.repeat(centre, [30, 20, 10], axis=0) + rng.normal(size=(60, 2))
+    >>> np.bincount(propose_classes(rows))
+    array([30, 20, 10])
+    >>> np.bincount(propose_classes(rows, known=centre[2:]))
+    array([10, 30, 20])
+    """
+    of = "propose_classes"
+    x = read_features(features, of=of, n_rows=None)
+    held = np.zeros((0, x.shape[1])) if known is None else read_features(known, of=of, n_rows=None)
+    if held.shape[1] != x.shape[1]:
+        raise ShapeError(f"{of}: known has {held.shape[1]} columns and features {x.shape[1]}; the same would be right.")
+    if n_classes is not None and not 1 <= n_classes <= max(1, x.shape[0]):
+        raise RangeError(f"{of}: n_classes is {n_classes}; 1 to the {x.shape[0]} rows would be right.")
+    if x.shape[0] == 0:
+        return np.zeros(0, dtype=np.intp)
+    middle = x.mean(axis=0)
+    size = float(np.sqrt(((x - middle) ** 2).mean())) or 1.0
+    x, held = (x - middle) / size, (held - middle) / size
+    group = _clustered(x, held, n_classes)[0] if n_classes is not None else _estimated(x, held)
+    return _by_size(group, held.shape[0])
+
+
+def _estimated(x: Floats, held: Floats) -> NDArray[np.intp]:
+    """The grouping with the largest silhouette."""
+    rng = np.random.default_rng(0)
+    sample = rng.permutation(x.shape[0])[:SILHOUETTE_ROWS]
+    best, level = _clustered(x, held, 1)[0], FAINTEST
+    if held.shape[0] and len(np.unique(best[sample])) > 1:
+        level = max(level, _silhouette(x[sample], best[sample]))
+    for number in range(2, min(MOST_GROUPS, int(np.sqrt(x.shape[0])) + 1) + 1):
+        group = _clustered(x, held, number)[0]
+        found = _silhouette(x[sample], group[sample])
+        if found > level:
+            best, level = group, found
+    return best
+
+
+def _silhouette(x: Floats, group: NDArray[np.intp]) -> float:
+    """Mean silhouette; -1 where there are not at least two groups of at most N - 1 rows."""
+    n_groups = len(np.unique(group))
+    return float(silhouette_score(x, group)) if 2 <= n_groups < x.shape[0] else -1.0
+
+
+def _clustered(x: Floats, held: Floats, number: int) -> tuple[NDArray[np.intp], float]:
+    """k-means with the first centres held: the best of several starts, and its sum of squares."""
+    rng = np.random.default_rng(0)
+    best: tuple[NDArray[np.intp], float] | None = None
+    for _ in range(STARTS):
+        centre = _first_centres(x, held, number, rng)
+        for _ in range(MOST_STEPS):
+            group = _distances(x, centre).argmin(axis=1)
+            count = np.bincount(group, minlength=centre.shape[0])
+            moved = np.zeros_like(centre)
+            np.add.at(moved, group, x)
+            moved /= np.maximum(count, 1)[:, None]
+            moved[count == 0] = centre[count == 0]
+            moved[: held.shape[0]] = held
+            done = np.array_equal(moved, centre)
+            centre = moved
+            if done:
+                break
+        distance = _distances(x, centre)
+        found = distance.argmin(axis=1), float(distance.min(axis=1).sum())
+        if best is None or found[1] < best[1]:
+            best = found
+    return best if best is not None else (np.zeros(x.shape[0], dtype=np.intp), 0.0)
+
+
+def _first_centres(x: Floats, held: Floats, number: int, rng: np.random.Generator) -> Floats:
+    """Held centres and rows drawn far from those before them."""
+    centre = held
+    for _ in range(number):
+        if centre.shape[0]:
+            chance = _distances(x, centre).min(axis=1)
+            total = float(chance.sum())
+            pick = rng.choice(x.shape[0], p=chance / total) if total > 0.0 else rng.integers(x.shape[0])
+        else:
+            pick = rng.integers(x.shape[0])
+        centre = np.vstack([centre, x[pick]])
+    return centre
+
+
+def _distances(x: Floats, centre: Floats) -> Floats:
+    """Squared distances, (N, G)."""
+    square = (x**2).sum(axis=1)[:, None] + (centre**2).sum(axis=1) - 2.0 * x @ centre.T
+    return np.asarray(np.maximum(square, 0.0))
+
+
+def _by_size(group: NDArray[Any], n_known: int) -> NDArray[np.intp]:
+    """New groups numbered from `n_known` on, the largest first; empty ones left out."""
+    new = group[group >= n_known]
+    labels, count = np.unique(new, return_counts=True)
+    out = group.astype(np.intp)
+    for place, label in enumerate(labels[np.argsort(-count, kind="stable")]):
+        out[group == label] = n_known + place
+    return out

@@ -1,0 +1,133 @@
+"""How strange a row looks from its features: relative Mahalanobis distance, nearest neighbours, residual of a subspace.
+
+Columns are standardised and rows brought to length 1 first, so that neither the unit of a column nor the length of a
+row matters. Each model is fitted on rows of known classes and has one method, `score`; larger is stranger.
+"""
+
+from typing import Final, Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import solve_triangular
+from sklearn.covariance import ledoit_wolf
+from sklearn.neighbors import NearestNeighbors
+
+from normexp.decide.door import Floats
+from normexp.ops import logsumexp
+
+FLOOR: Final = 1e-6  # of the mean variance: keeps a covariance that shrinkage left singular apart from 0
+NEIGHBOURS: Final = 10  # Sun et al. (2022) take 50 of 50 000 rows and find 1 to 50 alike
+
+
+class FeatureScore(Protocol):
+    """A score of features (and logits)."""
+
+    def fit(self, x: Floats, target: NDArray[np.intp], logits: NDArray[np.floating]) -> Self:
+        """Learn what rows of known classes look like."""
+
+    def score(self, x: Floats, logits: NDArray[np.floating]) -> Floats:
+        """Strangeness of each row, (N,)."""
+
+
+class Columns:
+    """Standardises columns, leaves out constant ones, and brings rows to length 1."""
+
+    def __init__(self, x: Floats) -> None:
+        self.centre = x.mean(axis=0)
+        size = np.abs(x).max(axis=0)
+        # Two passes in units of the largest entry: columns of 1e200 do not overflow, nor do those of 1e-200 vanish.
+        unit = np.where(size > 0.0, size, 1.0)
+        deviation = np.sqrt((((x - self.centre) / unit) ** 2).mean(axis=0))
+        self.kept = deviation > 1e-10
+        self.scale = unit * np.where(self.kept, deviation, 1.0)
+
+    def __call__(self, x: Floats) -> Floats:
+        standard = ((x - self.centre) / self.scale)[:, self.kept]
+        length = np.sqrt(np.einsum("nd,nd->n", standard, standard))
+        return np.asarray(standard / np.where(length > 0.0, length, 1.0)[:, None])
+
+
+class RelativeMahalanobis:
+    """Distance to the nearest class mean minus the distance to the mean of all, each under its own covariance."""
+
+    def fit(self, x: Floats, target: NDArray[np.intp], logits: NDArray[np.floating]) -> Self:
+        """Means and shrunk covariances."""
+        del logits
+        classes, place = np.unique(target, return_inverse=True)
+        count = np.bincount(place)
+        total = np.zeros((classes.size, x.shape[1]))
+        np.add.at(total, place, x)
+        self.means = total / count[:, None]
+        self.within = _factor(x - self.means[place])
+        self.centre = x.mean(axis=0)
+        self.overall = _factor(x - self.centre)
+        self.white_means = solve_triangular(self.within, self.means.T, lower=True).T
+        return self
+
+    def score(self, x: Floats, logits: NDArray[np.floating]) -> Floats:
+        """The smallest squared distance to a class, less the one to all."""
+        del logits
+        white = solve_triangular(self.within, x.T, lower=True).T
+        square = (white**2).sum(axis=1)[:, None] + (self.white_means**2).sum(axis=1) - 2.0 * white @ self.white_means.T
+        background = solve_triangular(self.overall, (x - self.centre).T, lower=True)
+        return np.asarray(square.min(axis=1) - (background**2).sum(axis=0))
+
+
+class Neighbours:
+    """Distance to the tenth nearest row."""
+
+    def fit(self, x: Floats, target: NDArray[np.intp], logits: NDArray[np.floating]) -> Self:
+        """Keep the rows."""
+        del target, logits
+        self.index = NearestNeighbors(n_neighbors=min(NEIGHBOURS, x.shape[0])).fit(x)
+        return self
+
+    def score(self, x: Floats, logits: NDArray[np.floating]) -> Floats:
+        """The distance."""
+        del logits
+        return np.asarray(self.index.kneighbors(x)[0][:, -1])
+
+
+class VirtualLogit:
+    """Length of the part of the features outside their main subspace, as one more logit (ViM)."""
+
+    def fit(self, x: Floats, target: NDArray[np.intp], logits: NDArray[np.floating]) -> Self:
+        """The subspace, and the factor that brings residuals to the size of the largest logits."""
+        del target
+        self.centre = x.mean(axis=0)
+        _, _, axes = np.linalg.svd(x - self.centre, full_matrices=True) if x.shape[0] < x.shape[1] else _axes(x)
+        main = max(1, min(x.shape[1] // 2, x.shape[0] - 1))
+        self.rest = axes[main:].T
+        residual = self._residual(x)
+        self.factor = float(logits.max(axis=1).mean()) / float(residual.mean() or 1.0)
+        return self
+
+    def score(self, x: Floats, logits: NDArray[np.floating]) -> Floats:
+        """Virtual logit less the logsumexp of the others."""
+        return np.asarray(abs(self.factor) * self._residual(x) - logsumexp(logits.astype(np.float64)))
+
+    def _residual(self, x: Floats) -> Floats:
+        if not self.rest.shape[1]:
+            return np.zeros(x.shape[0])
+        outside = (x - self.centre) @ self.rest
+        return np.asarray(np.sqrt(np.einsum("nd,nd->n", outside, outside)))
+
+
+def _axes(x: Floats) -> tuple[None, None, Floats]:
+    """Principal axes as rows, the largest first, from the D x D covariance."""
+    _, vectors = np.linalg.eigh(np.cov(x.T, bias=True).reshape(x.shape[1], x.shape[1]))
+    return None, None, np.asarray(vectors[:, ::-1].T)
+
+
+def _factor(centred: Floats) -> Floats:
+    """Cholesky factor of the covariance, shrunk towards a multiple of the identity as far as the rows demand."""
+    n_rows, width = centred.shape
+    if n_rows < 2:
+        covariance = np.eye(width)
+    elif width == 1:
+        covariance = np.array([[float((centred**2).mean())]])
+    else:
+        covariance = np.asarray(ledoit_wolf(centred, assume_centered=True)[0])
+    mean = float(np.trace(covariance)) / width
+    covariance = covariance + np.eye(width) * (FLOOR * mean if mean > 0.0 else 1.0)
+    return np.asarray(np.linalg.cholesky(covariance))
