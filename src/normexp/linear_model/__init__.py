@@ -1,5 +1,7 @@
 """Floor 6: estimators with scikit-learn's conventions."""
 
+from normexp.linear_model.generative import LinearDiscriminant as LinearDiscriminant
+from normexp.linear_model.generative import NaiveBayesSoftmax as NaiveBayesSoftmax
 from normexp.linear_model.softmax_classifier import SoftmaxClassifier as SoftmaxClassifier
 
-__all__ = ["SoftmaxClassifier"]
+__all__ = ["LinearDiscriminant", "NaiveBayesSoftmax", "SoftmaxClassifier"]

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from normexp.base.errors import RangeError, ShapeError
 
 _SOLVERS = ("auto", "newton")
+_STARTS = ("lda", "naive_bayes")
 
 
 def check_parameters(model: Any) -> None:
@@ -25,6 +26,10 @@ def check_parameters(model: Any) -> None:
         )
     if model.l1_ratio not in {None, 0}:
         raise RangeError(f"{name}.fit: l1_ratio is {model.l1_ratio!r}; without an L1 penalty it must be None or 0.")
+    if isinstance(model.init, str) and model.init not in _STARTS:
+        raise RangeError(
+            f"{name}.fit: init is {model.init!r}; it must be None, 'lda', 'naive_bayes' or an array of coefficients."
+        )
     if model.solver not in _SOLVERS:
         raise RangeError(f"{name}.fit: solver is {model.solver!r}; it must be one of {', '.join(map(repr, _SOLVERS))}.")
 

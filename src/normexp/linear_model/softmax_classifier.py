@@ -2,29 +2,26 @@
 
 import logging
 import warnings
-from typing import Any, Self
+from typing import Any, Self, final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import sparse
-from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state, compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import validate_data
 
 from normexp.base.errors import RangeError, ShapeError
+from normexp.linear_model.generative import LinearDiscriminant, NaiveBayesSoftmax
+from normexp.linear_model.head import FLOATS, LinearHead, dense
 from normexp.linear_model.parameters import check_parameters, check_row_weights
-from normexp.ops import log_softmax, softmax
 from normexp.solvers import Step, fit_softmax_regression
 
 _LOGGER = logging.getLogger("normexp")
-_FLOATS = [np.float64, np.float32]
-
-Floats = NDArray[np.floating]
 
 
-class SoftmaxClassifier(ClassifierMixin, BaseEstimator):
+@final
+class SoftmaxClassifier(LinearHead):
     """Softmax regression that ends at its optimum and says how close it came.
 
     A drop-in for ``sklearn.linear_model.LogisticRegression``: the same objective, attributes and shapes.
@@ -109,7 +106,7 @@ class SoftmaxClassifier(ClassifierMixin, BaseEstimator):
         solver: str = "auto",
         tol: float = 1e-6,
         max_iter: int = 1000,
-        init: ArrayLike | None = None,
+        init: ArrayLike | str | None = None,
         warm_start: bool = False,
         verbose: int = 0,
         random_state: Any = None,
@@ -155,7 +152,7 @@ class SoftmaxClassifier(ClassifierMixin, BaseEstimator):
             When no optimum was reached; the sentence says why and what to do.
         """
         check_parameters(self)
-        X, y = validate_data(self, X, y, accept_sparse="csr", dtype=_FLOATS, order=None, accept_large_sparse=False)
+        X, y = validate_data(self, X, y, accept_sparse="csr", dtype=FLOATS, order=None, accept_large_sparse=False)
         check_classification_targets(y)
         earlier = self._earlier_coefficients() if self.warm_start else None
         earlier_classes = getattr(self, "classes_", np.array([]))
@@ -184,7 +181,7 @@ class SoftmaxClassifier(ClassifierMixin, BaseEstimator):
             fit_intercept=bool(self.fit_intercept),
             tol=float(self.tol),
             max_iter=int(self.max_iter),
-            start=earlier if earlier is not None else self._given_start(X.shape[1], n_scores),
+            start=earlier if earlier is not None else self._given_start(X, y, weight, n_scores),
             rng=self._generator(),
             callback=_log if self.verbose else None,
         )
@@ -197,63 +194,6 @@ class SoftmaxClassifier(ClassifierMixin, BaseEstimator):
             warnings.warn(f"SoftmaxClassifier.fit: {fitted.solution.outcome.value}", ConvergenceWarning, stacklevel=2)
         return self
 
-    def decision_function(self, X: Any) -> Floats:
-        """Logits of each row.
-
-        Parameters
-        ----------
-        X : array-like or sparse matrix (N, D)
-
-        Returns
-        -------
-        ndarray (N,) for two classes, the log-odds of ``classes_[1]``, else (N, K)
-        """
-        check_is_fitted(self)
-        X = validate_data(self, X, accept_sparse="csr", dtype=_FLOATS, reset=False)
-        scores: Any = X @ self.coef_.T + self.intercept_
-        dense: Floats = np.asarray(_dense(scores))
-        return dense[:, 0] if dense.shape[1] == 1 else dense
-
-    def predict(self, X: Any) -> NDArray[Any]:
-        """Most probable class of each row, (N,)."""
-        scores = self.decision_function(X)
-        best = (scores > 0).astype(np.intp) if scores.ndim == 1 else scores.argmax(axis=1)
-        return np.asarray(self.classes_[best])
-
-    def predict_proba(self, X: Any) -> Floats:
-        """Probability of each class, (N, K), in the order of ``classes_``."""
-        return np.asarray(softmax(self._logits(X)))
-
-    def predict_log_proba(self, X: Any) -> Floats:
-        """Logarithm of each class's probability, (N, K), accurate also where a probability is nearly 1."""
-        return np.asarray(log_softmax(self._logits(X)))
-
-    def predict_top_k(self, X: Any, k: int) -> tuple[NDArray[Any], Floats]:
-        """Return the k most probable classes of each row, (N, k), and their probabilities, (N, k), largest first."""
-        prob = self.predict_proba(X)
-        if not 1 <= k <= prob.shape[1]:
-            raise RangeError(
-                f"SoftmaxClassifier.predict_top_k: k is {k}; it must lie between 1 and the {prob.shape[1]} classes."
-            )
-        order = np.argsort(-prob, axis=1, kind="stable")[:, :k]
-        return self.classes_[order], np.take_along_axis(prob, order, axis=1)
-
-    def sparsify(self) -> Self:
-        """Turn ``coef_`` into a CSR matrix."""
-        check_is_fitted(self)
-        self.coef_ = sparse.csr_matrix(self.coef_)
-        return self
-
-    def densify(self) -> Self:
-        """Turn ``coef_`` back into an array."""
-        check_is_fitted(self)
-        self.coef_ = _dense(self.coef_)
-        return self
-
-    def _logits(self, X: Any) -> Floats:
-        scores = self.decision_function(X)
-        return scores if scores.ndim > 1 else np.column_stack([np.zeros_like(scores), scores])
-
     def _generator(self) -> np.random.Generator:
         if self.random_state is None:
             return np.random.default_rng(0)
@@ -262,12 +202,22 @@ class SoftmaxClassifier(ClassifierMixin, BaseEstimator):
     def _earlier_coefficients(self) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
         if not hasattr(self, "coef_"):
             return None
-        return _dense(self.coef_).T.astype(np.float64), self.intercept_.astype(np.float64)
+        return dense(self.coef_).T.astype(np.float64), self.intercept_.astype(np.float64)
 
-    def _given_start(self, n_features: int, n_scores: int) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    def _given_start(
+        self, X: Any, y: ArrayLike, weight: NDArray[np.float64], n_scores: int
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
         if self.init is None:
             return None
-        start = np.asarray(self.init, dtype=np.float64)
+        n_features = X.shape[1]
+        if isinstance(self.init, str):
+            model = LinearDiscriminant() if self.init == "lda" else NaiveBayesSoftmax()
+            model.fit(X, y, sample_weight=weight)
+            start = np.asarray(model.coef_, dtype=np.float64)
+            if self.fit_intercept:
+                start = np.column_stack([start, model.intercept_])
+        else:
+            start = np.asarray(self.init, dtype=np.float64)
         wanted = (n_scores, n_features + bool(self.fit_intercept))
         if start.shape != wanted:
             raise ShapeError(
@@ -277,16 +227,6 @@ class SoftmaxClassifier(ClassifierMixin, BaseEstimator):
         if not self.fit_intercept:
             return start.T.copy(), np.zeros(n_scores)
         return start[:, :-1].T.copy(), start[:, -1].copy()
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.sparse = True
-        return tags
-
-
-def _dense(matrix: Any) -> NDArray[Any]:
-    """The matrix as an array."""
-    return np.asarray(matrix.toarray() if hasattr(matrix, "toarray") else matrix)
 
 
 def _log(step: Step) -> None:

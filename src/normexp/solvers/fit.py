@@ -101,6 +101,8 @@ def _problem(
     if start is None and rows.n_features > _FEATURES_PER_ROW * rows.n_rows and np.all(objective.ridge > 0):
         return RowSpace(objective)
     coef, intercept = start or (np.zeros((rows.n_features, objective.n_scores)), np.zeros(objective.n_scores))
+    if objective.n_scores > 1:  # no step changes what all classes have in common, and only the penalty sees it
+        coef = coef - coef.mean(axis=1, keepdims=True)
     return CoefficientSpace(objective, coef * scale[:, None], intercept + centre @ coef, rng)
 
 
