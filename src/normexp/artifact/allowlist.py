@@ -20,6 +20,20 @@ def _of(module: str, names: str) -> frozenset[str]:
 # Our own estimators and the frozen records that they hold.
 NORMEXP: Final = (
     _of("normexp.linear_model.softmax_classifier", "SoftmaxClassifier")
+    | _of("normexp.linear_model.generative", "LinearDiscriminant NaiveBayesSoftmax")
+    | _of("normexp.calibration.temperature", "TemperatureScaling")
+    | _of("normexp.calibration.ensemble_temperature", "EnsembleTemperatureScaling")
+    | _of("normexp.calibration.structured", "VectorScaling StructuredMatrixScaling")
+    | _of("normexp.calibration.two_classes", "QuadraticScaling BetaScaling")
+    | _of("normexp.calibration.isotonic", "IsotonicScaling")
+    | _of("normexp.calibration.auto", "AutoCalibrator")
+    | _of("normexp.calibration.menu", "Identity")
+    | _of("normexp.calibration.prior_shift", "PriorShift")
+    | _of("normexp.calibration.pooling", "PooledCalibrator")
+    | _of("normexp.decide.conformal", "ConformalClassifier")
+    | _of("normexp.decide.open_set", "OpenSetDetector")
+    | _of("normexp.decide.feature_scores", "Columns RelativeMahalanobis VirtualLogit")
+    | _of("normexp.decide.selective", "SelectiveClassifier")
     | _of("normexp.trusted.table_classifier", "TableClassifier")
     | _of("normexp.solvers.outcome", "Solution")
     | _of("normexp.trusted.labelled", "TrainingFacts")
@@ -86,6 +100,9 @@ _NUMPY_SCALARS: Final = _of(
 )
 _BUILTIN_VALUES: Final = _of("builtins", "bool float int str")
 
+# Named tuples: called with the entries that stand in the file, which they keep.
+TUPLES: Final = _of("normexp.decide.conformal", "CoverageInterval")
+
 ALLOWED: Final[dict[str, frozenset[str]]] = {
     "ObjectNode": NORMEXP | SKLEARN | SKRUB | POLARS,
     "FunctionNode": FUNCTIONS,
@@ -96,7 +113,7 @@ ALLOWED: Final[dict[str, frozenset[str]]] = {
     "SparseMatrixNode": _of("scipy.sparse._csr", "csr_matrix csr_array"),
     "DictNode": _of("builtins", "dict"),
     "ListNode": _of("builtins", "list"),
-    "TupleNode": _of("builtins", "tuple"),
+    "TupleNode": _of("builtins", "tuple") | TUPLES,
     "SetNode": _of("builtins", "set"),
     "SliceNode": _of("builtins", "slice"),
     "JsonNode": _of("builtins", "str"),
@@ -106,4 +123,24 @@ ALLOWED: Final[dict[str, frozenset[str]]] = {
 TRUSTED: Final = sorted(frozenset().union(*ALLOWED.values()))
 
 # What may be saved and loaded by itself, not only as a part.
-MODELS: Final = ("SoftmaxClassifier", "TableClassifier")
+MODELS: Final = frozenset(
+    [
+        "SoftmaxClassifier",
+        "TableClassifier",
+        "LinearDiscriminant",
+        "NaiveBayesSoftmax",
+        "TemperatureScaling",
+        "EnsembleTemperatureScaling",
+        "VectorScaling",
+        "StructuredMatrixScaling",
+        "QuadraticScaling",
+        "BetaScaling",
+        "IsotonicScaling",
+        "AutoCalibrator",
+        "PriorShift",
+        "PooledCalibrator",
+        "ConformalClassifier",
+        "OpenSetDetector",
+        "SelectiveClassifier",
+    ]
+)

@@ -53,10 +53,11 @@ def save(model: Any, path: str | os.PathLike[str], /) -> None:
     name = type(model).__name__
     if name not in MODELS or not type(model).__module__.startswith("normexp."):
         raise ArtifactError(
-            f"save: a {type(model).__module__}.{name} came; {' and '.join(MODELS)} can be saved. "
-            "Put other estimators into TableClassifier(estimator=...), or use the persistence of their own library."
+            f"save: a {type(model).__module__}.{name} came; SoftmaxClassifier and TableClassifier can be saved, and "
+            "the closed-form heads, calibrators and deciders of normexp. Put other estimators into "
+            "TableClassifier(estimator=...), or use the persistence of their own library."
         )
-    if not hasattr(model, "classes_"):
+    if not any(attribute.endswith("_") and not attribute.startswith("_") for attribute in vars(model)):
         raise ArtifactError(f"save: this {name} is not fitted; call fit before save.")
     _require_skops()
     from normexp.tables.writing import write_atomically  # noqa: PLC0415  (the table packages are optional too)
@@ -108,7 +109,7 @@ def load(path: str | os.PathLike[str], /) -> Any:
     manifest, payload = read_container(path)
     if manifest.model_class not in MODELS:
         raise ArtifactError(
-            f"load: {path} holds a {manifest.model_class[:60]!r}; this normexp loads {' and '.join(MODELS)}."
+            f"load: {path} holds a {manifest.model_class[:60]!r}; this normexp loads its own estimators."
         )
     try:
         model = unpack(payload)

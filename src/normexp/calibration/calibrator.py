@@ -13,7 +13,7 @@ from normexp.metrics.door import BLOCK_ELEMENTS
 from normexp.ops import log_softmax, softmax
 
 
-class Calibrator(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn ships no types
+class Calibrator(BaseEstimator, ABC):
     """Abstract: `fit`, `transform` and `predict_proba` stand here; a method says how to fit rows and map a block."""
 
     def fit(self, logits: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None) -> Self:

@@ -67,7 +67,7 @@ def pool(members: Sequence[ArrayLike] | NDArray[Any], /, *, weight: ArrayLike | 
     return out
 
 
-class PooledCalibrator(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no types
+class PooledCalibrator(BaseEstimator):
     """Pool the members of an ensemble, then calibrate the pool.
 
     Parameters

@@ -39,7 +39,7 @@ class CoverageInterval(NamedTuple):
     high: float
 
 
-class ConformalClassifier(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no types
+class ConformalClassifier(BaseEstimator):
     r"""Prediction sets by split conformal prediction: never empty, never random, with a finite-sample promise.
 
     Parameters

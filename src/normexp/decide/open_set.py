@@ -19,7 +19,7 @@ FEATURE_SCORES: Final = ("mahalanobis", "knn", "vim")
 FEWEST_ROWS: Final = 10  # for a score that is fitted
 
 
-class OpenSetDetector(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no types
+class OpenSetDetector(BaseEstimator):
     r"""Tell rows of unknown classes, with a false-alarm rate that is set from known ones alone.
 
     Parameters

@@ -17,7 +17,7 @@ STEPS: Final = 100  # thresholds tried
 STARTS: Final = 5  # sequences of tests, each with a fifth of the error probability
 
 
-class SelectiveClassifier(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no types
+class SelectiveClassifier(BaseEstimator):
     r"""Accept the rows whose confidence is high enough for a stated error rate, with a guarantee.
 
     Parameters
