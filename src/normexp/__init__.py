@@ -41,6 +41,7 @@ _HOME = {
     "set_num_threads": "normexp.ops",
     "get_num_threads": "normexp.ops",
     "SoftmaxClassifier": "normexp.linear_model",
+    "SoftmaxClassifierCV": "normexp.linear_model",
     "save": "normexp.artifact",
     "load": "normexp.artifact",
 }
@@ -67,6 +68,7 @@ if TYPE_CHECKING:
     from normexp.base.errors import NormexpError as NormexpError
     from normexp.base.errors import NormexpWarning as NormexpWarning
     from normexp.linear_model import SoftmaxClassifier as SoftmaxClassifier
+    from normexp.linear_model import SoftmaxClassifierCV as SoftmaxClassifierCV
     from normexp.ops import cross_entropy as cross_entropy
     from normexp.ops import cross_entropy_with_grad as cross_entropy_with_grad
     from normexp.ops import energy as energy

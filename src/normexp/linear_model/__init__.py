@@ -3,5 +3,6 @@
 from normexp.linear_model.generative import LinearDiscriminant as LinearDiscriminant
 from normexp.linear_model.generative import NaiveBayesSoftmax as NaiveBayesSoftmax
 from normexp.linear_model.softmax_classifier import SoftmaxClassifier as SoftmaxClassifier
+from normexp.linear_model.softmax_classifier_cv import SoftmaxClassifierCV as SoftmaxClassifierCV
 
-__all__ = ["LinearDiscriminant", "NaiveBayesSoftmax", "SoftmaxClassifier"]
+__all__ = ["LinearDiscriminant", "NaiveBayesSoftmax", "SoftmaxClassifier", "SoftmaxClassifierCV"]
