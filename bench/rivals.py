@@ -1,6 +1,6 @@
 """The main job against scikit-learn, PyTorch and fastText: same rows, same split, one run, rivals in turn.
 
-    python bench/rivals.py [--only tables text softmax] [--data ../shared/data] [--output bench/results/rivals.md]
+    python bench/rivals.py [--only softmax objective tables text] [--data FOLDER] [--output FILE]
 
 Needs normexp[cli]; torch and fasttext-wheel where they are to be compared (else their rows say so). Times are medians
 of the repetitions, warm (each was called once before on a few rows); texts are read, encoded and fitted once.
@@ -204,13 +204,30 @@ def softmax_rows():
         yield "softmax", label, f"{worst:.2f}", f"{log_softmax(lead)[0]:.3g}", "", ""
 
 
+def objective_rows():
+    """Where a fit on all rows of scikit-learn's own data stops: C sum loss + |W|^2 / 2 at C = 1."""
+    models = {
+        "normexp `SoftmaxClassifier()`": nx.SoftmaxClassifier(),
+        "scikit-learn `LogisticRegression()`": LogisticRegression(),
+        "scikit-learn `LogisticRegression(max_iter=1000)`": LogisticRegression(max_iter=1000),
+    }
+    for name, load in (("wine", load_wine), ("digits", load_digits)):
+        X, y = load(return_X_y=True)
+        for label, model in models.items():
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                model.fit(X, y)
+            losses = -model.predict_log_proba(X)[np.arange(len(y)), y]
+            told = " ".join(sorted({warning.category.__name__ for warning in caught}))
+            yield name, label, f"{losses.sum() + 0.5 * np.sum(model.coef_**2):.4f}", told
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--data", type=Path, default=Path(__file__).parents[2] / "shared" / "data")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "rivals.md")
-    parser.add_argument(
-        "--only", nargs="+", choices=("tables", "text", "softmax"), default=("softmax", "tables", "text")
-    )
+    sections = ("softmax", "objective", "tables", "text")
+    parser.add_argument("--only", nargs="+", choices=sections, default=sections)
     options = parser.parse_args()
     versions = []
     for package in ("normexp", "numpy", "scipy", "scikit-learn", "torch", "fasttext-wheel"):
@@ -227,11 +244,13 @@ def main() -> None:
     ]
     heads = {
         "softmax": "| function | library | largest error, ULP (float32) | log-probability of a class 20 ahead |",
+        "objective": "| data, all rows | model | objective where the fit stops | warnings |",
         "tables": "| data, 25 % held out | model | accuracy | log loss | fit, s | warnings |",
         "text": "| data, standard split | model | accuracy | reading, encoding and fit, s | warnings |",
     }
     for section, rows in (
         ("softmax", softmax_rows),
+        ("objective", objective_rows),
         ("tables", lambda: table_rows(options.data)),
         ("text", lambda: text_rows(options.data)),
     ):
@@ -239,7 +258,7 @@ def main() -> None:
             continue
         lines += [heads[section], "|" + "---|" * (heads[section].count("|") - 1)]
         for row in rows():
-            cells = {"softmax": row[:4], "tables": row, "text": (*row[:3], *row[4:])}[section]
+            cells = {"softmax": row[:4], "text": (*row[:3], *row[4:])}.get(section, row)
             lines.append("| " + " | ".join(cells) + " |")
             print(lines[-1], flush=True)
         lines.append("")
