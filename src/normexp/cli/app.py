@@ -80,6 +80,7 @@ def run(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # bars and names in a locale that cannot say them
+    sys.unraisablehook = _quiet_interrupt
     arguments, debug = _take_debug(list(sys.argv[1:] if argv is None else argv))
     with warnings.catch_warnings():
         if not debug:
@@ -102,6 +103,12 @@ def run(argv: Sequence[str] | None = None) -> int:
             except OSError:  # what is left is what could not be written, as on a full disk
                 discard_stdout()
     return status
+
+
+def _quiet_interrupt(unraisable: Any) -> None:
+    """Say nothing of a Ctrl-C that fell into a clean-up, where Python cannot raise it: its sentence comes anyway."""
+    if not issubclass(unraisable.exc_type, KeyboardInterrupt):
+        sys.__unraisablehook__(unraisable)
 
 
 def _invoke(arguments: list[str]) -> int:

@@ -95,6 +95,8 @@ def show_facts(facts: "TrainingFacts", /) -> None:
     facts : TrainingFacts
         The facts.
     """
+    import numpy as np
+
     table = new_table("training", "")
     table.columns[1].justify = "left"
     table.add_row("rows", f"{facts.rows:,}".replace(",", " "))
@@ -103,5 +105,10 @@ def show_facts(facts: "TrainingFacts", /) -> None:
     table.add_row("time", f"{facts.seconds:.2f} s, {facts.n_iter} iterations")
     table.add_row("outcome", facts.outcome)
     if facts.suboptimality is not None:
-        table.add_row("distance to optimum", f"at most {facts.suboptimality:.1e} of the objective")
+        bounded = np.isfinite(facts.suboptimality)
+        far = (
+            f"at most {facts.suboptimality:.1e} of the objective" if bounded else "cannot be bounded without a penalty"
+        )
+        table.add_row("distance to optimum", far)
+    table.add_row("model", facts.estimator)
     console().print(table)

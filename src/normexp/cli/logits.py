@@ -65,7 +65,7 @@ def evaluate_row(logits: NDArray[np.float64], /, *, temperature: float) -> Row:
 
 
 def read_rows(words: Sequence[str], /) -> list[NDArray[np.float64]]:
-    """Rows of logits from the arguments of the command.
+    """Rows of logits from the arguments of the command, each of numbers that have a softmax.
 
     Parameters
     ----------
@@ -80,8 +80,22 @@ def read_rows(words: Sequence[str], /) -> list[NDArray[np.float64]]:
     Raises
     ------
     InputError
-        Naming the word or the line that is no number.
+        Naming the word or the line that is no number, or a row that holds NaN or +inf.
     """
+    rows = _read(words)
+    for at, row in enumerate(rows):
+        bad = np.isnan(row) | (row == np.inf)
+        if bad.any():
+            word = "NaN" if np.isnan(row[bad][0]) else "infinite (or too large for a float64)"
+            raise InputError(
+                f"softmax: number {int(np.argmax(bad))} of row {at} is {word} (both count from 0), which leaves no "
+                "probabilities; finite numbers, or -inf for an impossible class, would be right."
+            )
+    return rows
+
+
+def _read(words: Sequence[str]) -> list[NDArray[np.float64]]:
+    """Rows from words, a file or a pipe."""
     if not words or list(words) == ["-"]:
         if not words and sys.stdin.isatty():
             raise InputError("softmax: no logits came; give numbers (normexp softmax 2.0 1.0 0.1), a file, or a pipe.")

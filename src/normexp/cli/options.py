@@ -16,7 +16,7 @@ ModelArgument = Annotated[Path, typer.Argument(metavar="MODEL", help="A model fi
 TargetOption = Annotated[str | None, typer.Option("--target", metavar="COLUMN", help="The column with the classes.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Write one JSON object to standard output, nothing else.")]
 SeedOption = Annotated[
-    int, typer.Option("--seed", min=0, metavar="N", help="Seed of everything that is drawn at random.")
+    int, typer.Option("--seed", min=0, max=2**32 - 1, metavar="N", help="Seed of everything that is drawn at random.")
 ]
 IgnoreExtraOption = Annotated[
     bool, typer.Option("--ignore-extra", help="Pass over columns that the model does not know.")

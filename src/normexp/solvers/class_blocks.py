@@ -32,6 +32,8 @@ class ClassBlocks(Preconditioner):
 
     def solve(self, coef: F64, shift: F64) -> tuple[F64, F64]:
         stacked = np.vstack([coef, shift])
+        if len(self.factors) > 1:  # on both sides: M^-1 stays symmetric, also where rounding has moved all classes
+            stacked -= stacked.mean(axis=1, keepdims=True)
         solved = np.column_stack(
             [
                 linalg.cho_solve((factor, True), stacked[:, k], check_finite=False)

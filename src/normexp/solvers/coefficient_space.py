@@ -60,18 +60,34 @@ class CoefficientSpace(Problem[Point]):
         if refit or self._preconditioner is None:
             self._preconditioner = self._metric.fit(self._last_inner)
         inner = _conjugate_gradients(self._objective, self._preconditioner, point)
+        sharp = self.sharpen(point) if inner.stalled else None
+        if sharp is not None:
+            self._preconditioner = self._metric.fit(inner.iterations)
+            inner = _conjugate_gradients(self._objective, self._preconditioner, sharp)
         self._last_inner = inner.iterations
-        if inner.stalled:  # a table of float32 multiplies in float32 until that is not enough
-            self._objective.curved_rows = self._objective.rows
         return inner
 
+    def sharpen(self, point: Point) -> Point | None:
+        """A table of float32 multiplies in float32 until that is not enough."""
+        if not self._objective.sharpen():
+            return None
+        self._last_inner = MAX_INNER  # blocks of classes are to be formed anew
+        return self._objective.at(point.coef, point.shift)
+
     def moved(self, point: Point, inner: Inner) -> Point:
-        return self._objective.at(point.coef + inner.step.coef, point.shift + inner.step.shift)
+        return self._at(point, inner, 1.0)
 
     def cut(self, point: Point, inner: Inner) -> Point:
         values = self._objective.values_along(point, inner.step.coef, inner.step.shift, LENGTHS)
-        length = best_length(values, point.value)
-        return self._objective.at(point.coef + length * inner.step.coef, point.shift + length * inner.step.shift)
+        return self._at(point, inner, best_length(values, point.value))
+
+    def _at(self, point: Point, inner: Inner, length: float) -> Point:
+        coef = point.coef + length * inner.step.coef
+        if self._objective.n_scores > 1:
+            # What rounding moves all classes alike is taken out: no score sees it, only the penalty does, and
+            # preconditioners leave that direction out.
+            coef -= coef.mean(axis=1, keepdims=True)
+        return self._objective.at(coef, point.shift + length * inner.step.shift)
 
     def settled(self, point: Point) -> Point:
         return point

@@ -68,6 +68,14 @@ class SoftmaxObjective:
         """Probabilities at the point evaluated last, (N, S)."""
         return self._prob
 
+    def sharpen(self) -> bool:
+        """Take Hessian products in float64 from the next evaluation on; whether they were not before."""
+        if self.curved_rows is self.rows and self._prob.dtype == np.float64:
+            return False
+        self.curved_rows = self.rows
+        self._prob = np.empty(self._prob.shape)
+        return True
+
     def curved_prob(self, rows: slice) -> F64:
         """Probabilities whose covariance is the model's curvature: p, moved towards the label by the damping."""
         p = self._prob[rows].astype(np.float64, copy=True)

@@ -105,7 +105,10 @@ class HessianFactor(Preconditioner):
     n_scores: int
 
     def solve(self, coef: F64, shift: F64) -> tuple[F64, F64]:
-        stacked = np.vstack([coef, shift]).T.ravel()  # class by class: features, then the shift
+        both = np.vstack([coef, shift])
+        if self.n_scores > 1:  # on both sides: M^-1 stays symmetric, also where rounding has moved all classes
+            both -= both.mean(axis=1, keepdims=True)
+        stacked = both.T.ravel()  # class by class: features, then the shift
         solved = linalg.cho_solve((self.factor, True), stacked, check_finite=False)
         table = solved.reshape(self.n_scores, -1).T
         if self.n_scores > 1:

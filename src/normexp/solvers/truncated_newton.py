@@ -111,6 +111,10 @@ def minimise(
         rounding = 16 * np.finfo(float).eps * abs(point.value)
         decrease = point.value - trial.value
         if inner.decrease <= rounding and abs(decrease) <= 4 * rounding:
+            sharper = problem.sharpen(point)
+            if sharper is not None:
+                point = sharper
+                continue
             # The value has no digits left to tell better from worse; the gradient, which the bound needs, has.
             better = problem.bound(trial) > best_bound
             polishing += 1

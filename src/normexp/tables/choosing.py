@@ -9,6 +9,8 @@ from pathlib import Path
 from normexp.base.errors import InputError, NormexpWarning
 from normexp.tables.source import Schema
 
+_SHOWN = 8
+
 
 def nearest(name: str, names: Sequence[str], /) -> str:
     """Hint at the column most like the one that is absent.
@@ -34,7 +36,8 @@ def nearest(name: str, names: Sequence[str], /) -> str:
     close = get_close_matches(name.lower(), list(lowered), n=1, cutoff=0.5)
     if close:
         return f"The nearest column is {lowered[close[0]]!r}"
-    return f"The columns are {enumerate_names(names)}"
+    last = f", the last of them {names[-1]!r}" if len(names) > _SHOWN else ""
+    return f"The columns are {enumerate_names(names, limit=_SHOWN)}{last}"
 
 
 def enumerate_names(names: Sequence[str], /, *, limit: int = 8) -> str:

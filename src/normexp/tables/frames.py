@@ -115,7 +115,7 @@ class FrameSource(Source):
         if with_target and self.target is None:
             raise InputError(
                 f"{self.path}: the classes are needed, and no target column was named. "
-                "Say which column holds them with target."
+                "Say which column holds them with --target (in Python target=)."
             )
         wanted = dict.fromkeys((*schema.names, self.target)) if with_target else dict.fromkeys(schema.names)
         start = 0

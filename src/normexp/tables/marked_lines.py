@@ -248,8 +248,11 @@ class LibsvmSource(Source):
 def _load(batch: list[str], limit: int | None) -> tuple[Csr, Any]:
     """Lines through scikit-learn's reader."""
     text = io.BytesIO("\n".join(batch).encode())
-    rows, target = load_svmlight_file(text, n_features=limit, zero_based=True)
-    return cast(Csr, rows.tocsr()), target
+    loaded, target = load_svmlight_file(text, n_features=limit, zero_based=True)
+    rows = cast(Csr, loaded.tocsr())
+    if rows.shape[1] <= np.iinfo(np.int32).max and rows.nnz <= np.iinfo(np.int32).max:
+        rows.indices, rows.indptr = rows.indices.astype(np.int32), rows.indptr.astype(np.int32)
+    return rows, target
 
 
 def _loads(batch: list[str], limit: int | None) -> bool:

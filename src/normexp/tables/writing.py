@@ -51,6 +51,8 @@ def write_atomically(path: str | os.PathLike[str], /) -> Iterator[BinaryIO]:
     folder = place.parent
     if place.is_dir():
         raise InputError(f"{place}: this is a folder, and a file is to be written. Give the name of a file.")
+    if place.exists() and not place.is_file():
+        raise InputError(f"{place}: this is a device or a pipe, which a file cannot replace. Give the name of a file.")
     if not folder.is_dir():
         raise InputError(f"{place}: the folder {str(folder)!r} does not exist. Make it first, or write elsewhere.")
     try:

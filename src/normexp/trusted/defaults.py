@@ -16,7 +16,7 @@ from normexp.tables.encoding import Matrix
 TEXT_C: Final = 30.0
 TABLE_C: Final = 1.0
 STEP: Final = 10**0.5
-MOST_STEPS: Final = 6
+MOST_STEPS: Final = 10
 FEWEST_ROWS: Final = 300
 FOLDS: Final = 4
 MANY_NUMBERS: Final = 400_000
@@ -46,7 +46,7 @@ def default_estimator(rows: Matrix, target: NDArray[np.intp], schema: Schema, /,
     Text has rows of length 1 with many features: C = 30. Columns of a table are standardised; a walk starts at C = 1.
     An array comes in its own unit; there it starts at 1 over the mean square of its numbers, which is what C = 1 would
     be were the array divided by their root mean square. From there C goes up or down by factors of the root of 10, at
-    most six times, as long as the held-out log loss falls: that of all four quarters in turn up to 400 000 numbers, of
+    most ten times, as long as the held-out log loss falls: that of all four quarters in turn up to 400 000 numbers, of
     one quarter beyond. At most 4 million numbers (and 20 000 rows) are drawn; below 300 rows C stays at the start.
     """
     if schema.text:
@@ -85,7 +85,7 @@ def _walk(rows: Matrix, target: NDArray[np.intp], start: float, *, seed: int) ->
         power = 0
         while abs(power) < MOST_STEPS and loss(power + way) < loss(power):
             power += way
-    return float(start * STEP**power)
+    return float(f"{start * STEP**power:.4g}")
 
 
 def _folds(

@@ -55,13 +55,14 @@ def count_classes(
         rare = [str(label) for label in classes[counts < at_least]]
         first = int(np.argmax(counts < at_least))
         row = int(np.argmax(index == first))
+        place = "" if source.target is None else f"in the target column {source.target!r} "
         several = f"{len(rare)} classes ({enumerate_names(rare, limit=3)}) have"
         named = f"the class {rare[0]!r} has" if len(rare) == 1 else several
         raise InputError(
-            f"{source.path}: in the target column {source.target!r} {named} fewer than {at_least} rows (the first in "
+            f"{source.path}: {place}{named} fewer than {at_least} rows (the first in "
             "row "
             f"{row}, rows count from 0). Nothing could be held out to check such a class; add rows, join it with "
-            "another class, leave it out, or allow it with min_class_rows=1."
+            "another class, leave it out, or allow it with --min-class-rows 1 (in Python min_class_rows=1)."
         )
     return classes, index.astype(np.intp), counts
 
