@@ -6,18 +6,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from normexp.backends.layout import Block, Rows
-from normexp.backends.threads import POOL
+from normexp.backends.blocks import WHERE_MASKED, gathered, overlaps, run_blocks, tempered
+from normexp.backends.layout import Block, Rows, Scratch
+from normexp.backends.wide import is_shared, share_logsumexp, share_normalise
 from normexp.base.types import FloatVector, IntVector
 from normexp.kernels.cpu import cross_entropy as _cross_entropy
 from normexp.kernels.cpu import narrow as _narrow
 from normexp.kernels.cpu import softmax as _softmax
+from normexp.kernels.cpu import wide as _wide
 
 _ONE = np.ones(1)
 _NO_GRAD = {np.dtype(f): np.empty((0, 0), f) for f in (np.float32, np.float64)}
-_WIDE = {"softmax": _softmax.softmax_rows, "log_softmax": _softmax.log_softmax_rows}
+_MIDDLE = {"softmax": _softmax.softmax_rows, "log_softmax": _softmax.log_softmax_rows}
 _NARROW = {"softmax": _narrow.softmax_narrow, "log_softmax": _narrow.log_softmax_narrow}
-_WHERE_MASKED = {"softmax": 0.0, "log_softmax": -np.inf}
 
 _SMALL = 4096  # up to so many logits, handing work to other threads costs more than the work
 
@@ -37,8 +38,10 @@ def normalise_rows(of: str, rows: NDArray[Any], heat: NDArray[np.float64] | None
     double = rows.dtype.itemsize == 8
     if heat is None and rows.shape[1] <= _narrow.NARROW:
         _NARROW[of](rows, double, out)
+    elif rows.shape[1] <= _wide.WIDE:
+        _MIDDLE[of](rows, _ONE if heat is None else heat, double, out)
     else:
-        _WIDE[of](rows, _ONE if heat is None else heat, double, out)
+        _wide.softmax_wide(rows, _ONE if heat is None else heat, double, of == "log_softmax", out)
 
 
 def normalise(
@@ -55,7 +58,7 @@ def normalise(
     temperature and mask are broadcastable to the array; out may be the array itself.
     """
     source = Rows.of(array, axes)
-    result = source.empty_like(array, axes, dtype) if out is None or _overlaps(array, out) else out
+    result = source.empty_like(array, axes, dtype) if out is None or overlaps(array, out) else out
     sink = Rows.of(result, axes, like=source)
     if not np.shares_memory(sink.view, result):  # an out that cannot be seen as rows
         result = source.empty_like(array, axes, dtype)
@@ -64,20 +67,24 @@ def normalise(
     heats = None if temperature is None else Rows.of(np.broadcast_to(temperature, array.shape), axes, source)
     read_in_place = source.is_direct() and mask is None and heats is None and result is not array
     write_in_place = sink.is_direct() and sink.dtype == source.dtype
+    scratch = Scratch()
 
     def work(block: Block) -> None:
-        rows = source.part(block) if read_in_place else _gathered(source, masks, block)[0]
+        rows = source.part(block) if read_in_place else gathered(source, masks, block, scratch=scratch)[0]
         heat = None
         if heats is not None:
-            rows, heat = _tempered(rows, heats.gather(block))
-        filled = sink.part(block) if write_in_place else np.empty((len(rows), source.width), rows.dtype)
+            rows, heat = tempered(rows, heats.gather(block))
+        filled = sink.part(block) if write_in_place else scratch.take("filled", rows.shape, rows.dtype)
         normalise_rows(of, rows, heat, filled)
         if masks is not None:
-            filled[~masks.gather(block)] = _WHERE_MASKED[of]
+            filled[~masks.gather(block)] = WHERE_MASKED[of]
         if not write_in_place:
             sink.scatter(filled, block)
 
-    _run(source.blocks(), work)
+    if heats is None and is_shared(source):
+        share_normalise(of, source, masks, sink)
+    else:
+        run_blocks(source.blocks(), work)
     if out is not None and result is not out:
         np.copyto(out, result)
     return result if out is None else out
@@ -90,16 +97,20 @@ def logsumexp(
     source = Rows.of(array, axes)
     masks = None if mask is None else Rows.of(np.broadcast_to(mask, array.shape), axes, source, np.bool_)
     out = np.full(source.count, -np.inf, dtype)
+    if is_shared(source):
+        share_logsumexp(source, masks, out)
+        return source.unflatten(out)
     direct = source.is_direct() and mask is None
+    scratch = Scratch()
 
     def work(block: Block) -> None:
-        rows, top = (source.part(block), None) if direct else _gathered(source, masks, block)
-        kernel = _narrow.logsumexp_narrow if source.width <= _narrow.NARROW else _softmax.logsumexp_rows
+        rows, top = (source.part(block), None) if direct else gathered(source, masks, block, scratch=scratch)
+        kernel = _narrow.logsumexp_narrow if source.width <= _narrow.NARROW else _wide.logsumexp_wide
         kernel(rows, rows.dtype.itemsize == 8, out[block.first : block.last])
         if top is not None:
             out[block.first : block.last] += top
 
-    _run(source.blocks(), work)
+    run_blocks(source.blocks(), work)
     return source.unflatten(out)
 
 
@@ -177,64 +188,20 @@ def _losses(
     sink = None if grad is None else Rows.of(grad, axes, like=source)
     direct = source.is_direct()
     write_in_place = sink is not None and sink.is_direct() and sink.dtype == source.dtype
+    scratch = Scratch()
 
     def work(block: Block) -> None:
-        rows = source.part(block) if direct else _gathered(source, None, block, exact_integers=exact_integers)[0]
+        if direct:
+            rows = source.part(block)
+        else:
+            rows, _ = gathered(source, None, block, exact_integers=exact_integers, scratch=scratch)
         if sink is None:
             filled = _NO_GRAD[rows.dtype]
         else:
-            filled = sink.part(block) if write_in_place else np.empty_like(rows)
+            filled = sink.part(block) if write_in_place else scratch.take("filled", rows.shape, rows.dtype)
         kernel(rows, block, loss[block.first : block.last], filled)
         if sink is not None and not write_in_place:
             sink.scatter(filled, block)
 
-    _run(source.blocks(), work)
+    run_blocks(source.blocks(), work)
     return source.unflatten(loss)
-
-
-def _run(blocks: list[Block], work: Callable[[Block], None]) -> None:
-    """work(block) for each block, on as many threads as there are blocks and the pool allows."""
-    POOL.run(lambda piece: work(blocks[piece]), len(blocks))
-
-
-def _overlaps(array: NDArray[Any], out: NDArray[Any]) -> bool:
-    """Whether the two share memory without being the same entries in the same places."""
-    same = array.ctypes.data == out.ctypes.data and array.strides == out.strides and array.dtype == out.dtype
-    return not same and np.may_share_memory(array, out)
-
-
-def _gathered(
-    source: Rows, masks: Rows | None, block: Block, *, exact_integers: bool = True
-) -> tuple[NDArray[Any], NDArray[np.float64] | None]:
-    """A copy of the rows of a block, -inf where masked; and what was subtracted from each row, if anything."""
-    allowed = None if masks is None else masks.gather(block)
-    top = None
-    if exact_integers and allowed is None and source.view.dtype.kind in "iu" and source.view.dtype.itemsize == 8:
-        rows, top = source.gather_shifted(block)
-    else:
-        rows = source.gather(block)
-    if allowed is not None:
-        rows[~allowed] = -np.inf
-    return rows, top
-
-
-def _tempered(rows: NDArray[Any], heat: NDArray[np.float64]) -> tuple[NDArray[Any], NDArray[np.float64]]:
-    """Rows, and one positive temperature for each; temperatures of classes and the limit 0 are put into the rows."""
-    first = heat[:, 0].copy()
-    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        if not (heat == first[:, None]).all():
-            rows, first = rows / heat, np.ones(len(rows))
-            rows[np.isnan(rows) & (heat == 0.0)] = 0.0
-        cold = first == 0.0
-        if cold.any():
-            top = rows.max(axis=1, keepdims=True)
-            limit = np.where(rows == top, 0.0, -np.inf)
-            limit[~np.isfinite(top[:, 0])] = np.nan
-            rows = np.where(cold[:, None], limit, rows).astype(rows.dtype)
-            first[cold] = 1.0
-        warm = np.isinf(first)
-        if warm.any():
-            flat = np.where(np.isneginf(rows), -np.inf, rows * 0.0)  # NaN and +inf become NaN
-            rows = np.where(warm[:, None], flat, rows).astype(rows.dtype)
-            first[warm] = 1.0
-    return rows, first

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from normexp.backends.cpu import _gathered, _run
+from normexp.backends.blocks import gathered, run_blocks
 from normexp.backends.layout import Block, Rows
 from normexp.backends.rowwise import reduce_rows, several_of_each
 from normexp.base.precision import compute_dtype
@@ -60,13 +60,13 @@ def top_k(
     def work(block: Block) -> None:
         part = slice(block.first, block.last)
         direct = source.is_direct() and masks is None
-        rows = source.part(block) if direct else _gathered(source, masks, block)[0]
+        rows = source.part(block) if direct else gathered(source, masks, block)[0]
         _topk.top_k_rows(rows, _is_double(rows), prob[part], log_prob[part], index[part])
         if masks is not None:
             hidden = ~masks.gather(block).any(axis=1)
             prob[part][hidden], log_prob[part][hidden] = 0.0, -np.inf
 
-    _run(source.blocks(), work)
+    run_blocks(source.blocks(), work)
     with np.errstate(over="ignore", under="ignore"):  # float16 has fewer exponents
         prob, log_prob = prob.astype(dtype, copy=False), log_prob.astype(dtype, copy=False)
     return (

@@ -7,7 +7,8 @@ the dtype is one the kernels read, a block is a view; else it is gathered into s
 scattered back.
 """
 
-from dataclasses import dataclass
+import threading
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any, Self
 
@@ -15,9 +16,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from normexp.base.precision import compute_dtype
-from normexp.kernels.cpu.transpose import TILE, gather_columns, scatter_columns
+from normexp.kernels.cpu.transpose import BROAD, TILE, gather_columns, scatter_columns
 
 BLOCK_ELEMENTS = 1 << 16  # 256 KiB of float32: within a second-level cache, some 50 microseconds of work
+BROAD_ELEMENTS = 1 << 19  # 2 MiB of float32: what a block of columns may take beyond that, to be read in broad strips
+
+
+class Scratch(threading.local):
+    """Memory that a thread takes for one block after another of a call: fresh pages cost more than the work on them."""
+
+    def __init__(self) -> None:
+        self._held: dict[str, NDArray[np.uint8]] = {}
+
+    def take(self, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+        """Memory under this name, with whatever it held before."""
+        size = prod(shape) * dtype.itemsize
+        held = self._held.get(name)
+        if held is None or held.size < size:
+            held = self._held[name] = np.empty(size, np.uint8)
+        return held[:size].view(dtype).reshape(shape)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,12 +109,16 @@ class Rows:
         if B == 1 or K * B <= BLOCK_ELEMENTS:
             step = max(1, BLOCK_ELEMENTS // (K * B))
             return [Block(a * B, min(a + step, A) * B, a, min(a + step, A), 0, B) for a in range(0, A, step)]
-        step = max(TILE, BLOCK_ELEMENTS // K // TILE * TILE)
+        step = max(TILE, min(BROAD, BROAD_ELEMENTS // K // TILE * TILE), BLOCK_ELEMENTS // K // TILE * TILE)
         return [
             Block(a * B + b, a * B + min(b + step, B), a, a + 1, b, min(b + step, B))
             for a in range(A)
             for b in range(0, B, step)
         ]
+
+    def classes(self, first: int, last: int) -> Self:
+        """The same rows, of the classes [first, last) alone."""
+        return replace(self, view=self.view[:, first:last])
 
     def is_direct(self) -> bool:
         """Whether a block can be read or written where it lies."""
@@ -108,13 +129,10 @@ class Rows:
         """The rows of a block where they lie; only where ``is_direct``."""
         return self.view[block.a0 : block.a1, :, 0]
 
-    def scratch(self, block: Block) -> NDArray[Any]:
-        """Empty memory for the rows of a block."""
-        return np.empty((block.last - block.first, self.width), self.dtype)
-
-    def gather(self, block: Block) -> NDArray[Any]:
-        """A copy of the rows of a block, of a dtype that the kernels read."""
-        rows = self.scratch(block)
+    def gather(self, block: Block, scratch: Scratch | None = None) -> NDArray[Any]:
+        """A copy of the rows of a block, of a dtype that the kernels read; in ``scratch`` when given."""
+        shape = (block.last - block.first, self.width)
+        rows = np.empty(shape, self.dtype) if scratch is None else scratch.take("rows", shape, self.dtype)
         here = self.view[block.a0 : block.a1, :, block.b0 : block.b1]
         if here.dtype == self.dtype and here.shape[2] > 1 and here.dtype.kind == "f" and here.flags.aligned:
             gather_columns(here, rows)

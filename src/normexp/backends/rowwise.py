@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from normexp.backends.cpu import _gathered, _run
+from normexp.backends.blocks import gathered, run_blocks
 from normexp.backends.layout import Block, Rows
 
 RowReduction = Callable[[NDArray[Any], NDArray[Any]], None]
@@ -36,7 +36,7 @@ def reduce_rows(
     direct = source.is_direct() and mask is None
 
     def work(block: Block) -> None:
-        rows, top = (source.part(block), None) if direct else _gathered(source, masks, block)
+        rows, top = (source.part(block), None) if direct else gathered(source, masks, block)
         here = out[block.first : block.last]
         fill(rows, here)
         if top is not None and shifts:
@@ -44,7 +44,7 @@ def reduce_rows(
         if masks is not None:
             here[~masks.gather(block).any(axis=1)] = empty
 
-    _run(source.blocks(), work)
+    run_blocks(source.blocks(), work)
     return source.unflatten(out)
 
 
@@ -64,7 +64,7 @@ def map_rows(
     write_in_place = sink.is_direct() and sink.dtype == source.dtype
 
     def work(block: Block) -> None:
-        rows = source.part(block) if read_in_place else _gathered(source, masks, block)[0]
+        rows = source.part(block) if read_in_place else gathered(source, masks, block)[0]
         filled = sink.part(block) if write_in_place else np.empty((len(rows), source.width), rows.dtype)
         fill(rows, filled)
         if masks is not None:
@@ -72,7 +72,7 @@ def map_rows(
         if not write_in_place:
             sink.scatter(filled, block)
 
-    _run(source.blocks(), work)
+    run_blocks(source.blocks(), work)
     return result
 
 
@@ -98,7 +98,7 @@ def combine_rows(
         if not write_in_place:
             sink.scatter(filled, block)
 
-    _run(source.blocks(), work)
+    run_blocks(source.blocks(), work)
     return result
 
 

@@ -16,6 +16,7 @@ def register(app: typer.Typer) -> None:
         rich_markup_mode=None,
     )
     bench_app.command("ovr-ovo", short_help="One softmax, one-vs-rest and one-vs-one.")(ovr_ovo)
+    bench_app.command("ops", short_help="Times, memory and errors of the functions on arrays.")(ops)
     app.add_typer(bench_app, name="bench")
 
 
@@ -90,3 +91,34 @@ def ovr_ovo(
             str(score.n_fits),
         )
     console().print(shown)
+
+
+def ops(
+    quick: Annotated[
+        bool, typer.Option("--quick", help="A twentieth of the work: seconds in place of minutes, and less telling.")
+    ] = False,
+    json: JsonOption = False,
+) -> None:
+    """Measure the functions on arrays on this machine, beside torch, JAX and SciPy where they are installed.
+
+    \b
+    Examples:
+      normexp bench ops
+      normexp bench ops --quick --json
+
+    All take turns within one run, and the numbers are medians. Without --quick it takes some minutes and 3 GB.
+    """  # noqa: D301
+    from normexp.cli.ops_table import all_tables, cell_text
+
+    measured = []
+    for table in all_tables(quick=quick):
+        if json:
+            measured.append({"title": table.title, "columns": table.columns, "rows": table.rows})
+            continue
+        shown = new_table(*table.columns, title=table.title)
+        for row in table.rows:
+            shown.add_row(*(cell_text(cell) for cell in row))
+        console().print(shown)
+        console().print()
+    if json:
+        write_json({"tables": measured})

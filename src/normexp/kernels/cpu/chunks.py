@@ -12,7 +12,7 @@ from numba import njit
 
 from normexp.kernels.cpu.exponential import exp_double, exp_single
 from normexp.kernels.cpu.flags import EXACT, FUSED
-from normexp.kernels.cpu.online import fold_exactly, gap, product_error, total_of
+from normexp.kernels.cpu.online import fold_exactly, gap, product_error, quotient, total_of
 
 CHUNK = 2048  # 8 or 16 KiB of logits
 GROUP = 64  # running sums side by side
@@ -29,8 +29,8 @@ def holds_nan(row):
 
 
 @njit(fastmath=FUSED, nogil=True)
-def chunk_rest(chunk, m, sums):
-    """The sum of exp(chunk - m) without one of the terms that are 1, for float32; sums: (GROUP,) float64."""
+def chunk_rest(chunk, m, scale, sums):
+    """The sum of exp((chunk - m) scale) without one of the terms that are 1, for float32; sums: (GROUP,) float64."""
     n = chunk.shape[0]
     whole = n - n % GROUP
     ones = 0
@@ -38,12 +38,12 @@ def chunk_rest(chunk, m, sums):
     for start in range(0, whole, GROUP):
         part = chunk[start : start + GROUP]
         for j in range(GROUP):
-            v = exp_single(np.float64(part[j]) - m)
+            v = exp_single((np.float64(part[j]) - m) * scale)
             ones += v == 1.0
             sums[j] += 0.0 if v == 1.0 else v
     part = chunk[whole:]
     for j in range(n - whole):
-        v = exp_single(np.float64(part[j]) - m)
+        v = exp_single((np.float64(part[j]) - m) * scale)
         ones += v == 1.0
         sums[j] += 0.0 if v == 1.0 else v
     h = GROUP >> 1
@@ -55,18 +55,18 @@ def chunk_rest(chunk, m, sums):
 
 
 @njit(fastmath=FUSED, nogil=True)
-def chunk_sum(chunk, m, sums):
-    """The sum of exp(chunk - m) for a float32 chunk that holds nothing above m; sums: (GROUP,) float64."""
+def chunk_sum(chunk, m, scale, sums):
+    """The sum of exp((chunk - m) scale) for a float32 chunk that holds nothing above m; sums: (GROUP,) float64."""
     n = chunk.shape[0]
     whole = n - n % GROUP
     sums[:] = 0.0
     for start in range(0, whole, GROUP):
         part = chunk[start : start + GROUP]
         for j in range(GROUP):
-            sums[j] += exp_single(np.float64(part[j]) - m)
+            sums[j] += exp_single((np.float64(part[j]) - m) * scale)
     part = chunk[whole:]
     for j in range(n - whole):
-        sums[j] += exp_single(np.float64(part[j]) - m)
+        sums[j] += exp_single((np.float64(part[j]) - m) * scale)
     h = GROUP >> 1
     while h > 0:
         for j in range(h):
@@ -76,20 +76,20 @@ def chunk_sum(chunk, m, sums):
 
 
 @njit(fastmath=EXACT, nogil=True)
-def pushed(m, rest, chunk, top, sums):
+def pushed(m, rest, chunk, top, scale, sums):
     """The state (m, rest) of a float32 row after one more chunk, whose largest is top.
 
     Only a chunk with a new maximum rescales; float64 has the digits to bear one rounding for each. A float64 row has not,
     which is what ``merged_rest`` is for.
     """
     if top <= m:
-        return m, rest + chunk_sum(chunk, m, sums)
-    before = (1.0 + rest) * exp_single(m - top) if m > -np.inf else rest
-    return top, before + chunk_rest(chunk, top, sums)
+        return m, rest + chunk_sum(chunk, m, scale, sums)
+    before = (1.0 + rest) * exp_double((m - top) * scale, 0.0) if m > -np.inf else rest
+    return top, before + chunk_rest(chunk, top, scale, sums)
 
 
 @njit(fastmath=EXACT, nogil=True)
-def merged_rest(tops, rests, tails, m, terms, lost):
+def merged_rest(tops, rests, tails, m, temperature, terms, lost):
     """What all chunks add to one largest term: rest and its rounding error."""
     own = -1
     for c in range(tops.shape[0]):
@@ -101,6 +101,8 @@ def merged_rest(tops, rests, tails, m, terms, lost):
             terms[c], lost[c] = 0.0, 0.0
             continue
         d, tail = gap(tops[c], m)
+        if temperature != 1.0:
+            d, tail = quotient(d, tail, temperature)
         factor = exp_double(d, tail)
         total, error = total_of(rests[c], tails[c])
         terms[c] = total * factor

@@ -5,10 +5,12 @@ in another file changes, or when an upgrade keeps the time stamps. So the stamp 
 folder. And where no folder can be written, or the disk is full, a kernel is compiled for this process alone.
 """
 
+import functools
 import os
 from pathlib import Path
 
-from numba import njit
+import numpy as np
+from numba import config, njit
 
 
 def _folder_stamp():
@@ -25,18 +27,31 @@ def kernel(flags):
     """Compile the function with these fastmath flags when it is first called; see the module."""
 
     def decorate(function):
+        if config.DISABLE_JIT:
+            return _quiet(function)
         try:
             dispatcher = njit(fastmath=flags, nogil=True, cache=True)(function)
         except RuntimeError:  # no folder can be written
             return njit(fastmath=flags, nogil=True)(function)
         cache = getattr(dispatcher, "_cache", None)
         index = getattr(cache, "_cache_file", None)
-        if index is not None:  # there is none under NUMBA_DISABLE_JIT
+        if index is not None:
             index._source_stamp = _STAMP  # noqa: SLF001  (no public way; a test holds that it works)
             cache.save_overload = _tolerant(cache.save_overload)
         return dispatcher
 
     return decorate
+
+
+def _quiet(function):
+    """The plain Python function, silent on infinities as machine code is."""
+
+    @functools.wraps(function)
+    def call(*arguments):
+        with np.errstate(all="ignore"):
+            return function(*arguments)
+
+    return call
 
 
 def _tolerant(save):

@@ -86,7 +86,7 @@ def entropy_rows(logits, double, out):
         if np.isinf(m):
             out[i] = np.nan
             continue
-        rest, tail = merged_rest(tops, rests, tails, m, terms, lost)
+        rest, tail = merged_rest(tops, rests, tails, m, 1.0, terms, lost)
         if rest < TINY:
             out[i] = far_sum(logits[i], m, True)
             continue

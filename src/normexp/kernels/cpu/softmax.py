@@ -1,11 +1,11 @@
-"""softmax, log_softmax and logsumexp, one row at a time. The state of a row is explained in ``online``."""
+"""softmax and log_softmax, one row at a time, its exponentials kept beside it. The state of a row is explained in ``online``."""
 
 import numpy as np
 
 from normexp.kernels.cpu.compiled import kernel
 from normexp.kernels.cpu.flags import EXACT
 from normexp.kernels.cpu.logarithm import log_one_plus
-from normexp.kernels.cpu.online import LANES, is_empty, log_row, reciprocal, row_state, scale_row, total_of
+from normexp.kernels.cpu.online import LANES, log_row, reciprocal, row_state, scale_row, total_of
 
 
 @kernel(EXACT)
@@ -36,18 +36,3 @@ def log_softmax_rows(logits, temperature, double, out):
             out[i] = np.nan
             continue
         log_row(logits[i], m, t, log_one_plus(rest), out[i])
-
-
-@kernel(EXACT)
-def logsumexp_rows(logits, double, out):
-    """out[i] = log sum_k exp(logits[i, k]); logits (N, K), K > 0; out (N,)."""
-    N, K = logits.shape
-    e, terms, tails, lanes = np.empty(K), np.empty(K), np.empty(K), np.empty(LANES, logits.dtype)
-    for i in range(N):
-        m, rest, _ = row_state(logits[i], 1.0, double, lanes, e, terms, tails)
-        if not np.isnan(rest):
-            out[i] = m + log_one_plus(rest)
-        elif is_empty(logits[i], m):
-            out[i] = -np.inf
-        else:
-            out[i] = np.nan if np.isnan(logits[i]).any() else np.inf

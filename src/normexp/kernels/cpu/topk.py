@@ -97,7 +97,7 @@ def row_state_and_largest(row, double, value, index, lanes, sums, tops, rests, t
             offer(chunk[skip:], first + skip, value, index)
         if not double:
             if not is_empty(chunk, top):
-                m, rest = pushed(m, rest, chunk, top, sums)
+                m, rest = pushed(m, rest, chunk, top, 1.0, sums)
             continue
         tops[c], rests[c], tails[c] = top, 0.0, 0.0
         if not is_empty(chunk, top):
@@ -108,7 +108,7 @@ def row_state_and_largest(row, double, value, index, lanes, sums, tops, rests, t
         return m, np.nan, 0.0
     if not double:
         return m, rest, 0.0
-    rest, tail = merged_rest(tops[:chunks], rests, tails, m, terms, lost)
+    rest, tail = merged_rest(tops[:chunks], rests, tails, m, 1.0, terms, lost)
     if rest < TINY:
         return m, far_sum(row, m, False), 0.0
     return m, rest, tail

@@ -1,0 +1,72 @@
+"""The measuring behind `normexp bench ops`: errors, memory, turns and what is printed."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import oracle
+from normexp.cli import ops_table
+from strategies import family
+
+
+@pytest.mark.skipif(not oracle.LONG_IS_WIDE, reason="long double is a plain double on this platform")
+@pytest.mark.parametrize("name", ["normal 10", "dominant"])
+def test_the_truth_of_the_table_is_that_of_the_oracle(name):
+    logits = family(name, 3, 57, np.float32)
+    prob, log_prob, lse = ops_table._truth(logits)
+    for i, row in enumerate(logits):
+        truth = oracle.state(row)
+        assert prob[i].astype(float) == pytest.approx(np.array(truth.prob, float), rel=1e-15)
+        assert log_prob[i].astype(float) == pytest.approx(np.array(truth.log_prob, float), rel=1e-15)
+        assert float(lse[i]) == pytest.approx(float(truth.lse), rel=1e-15)
+
+
+def test_errors_are_counted_in_units_of_the_last_place():
+    truth = np.array([1.0, 0.75, 1e-30, 0.0], np.longdouble)
+    exact = truth.astype(np.float32)
+    assert ops_table._ulp(exact, exact.astype(np.longdouble)) == 0
+    beside = np.nextafter(exact, np.float32(2), dtype=np.float32)
+    assert ops_table._ulp(beside[:3], exact[:3].astype(np.longdouble)) == 1
+    assert ops_table._ulp(np.zeros(1, np.float32), np.array([2.0**-30], np.longdouble)) == 2**23
+
+
+@pytest.mark.skipif(not ops_table._STATM.exists(), reason="this system does not tell a process its memory")
+def test_the_memory_of_a_call_is_seen():
+    size_mb = 60
+    peak = ops_table._peak_mb(lambda: np.ones(size_mb * 125_000))
+    assert size_mb * 0.9 <= peak <= size_mb * 1.5
+    assert ops_table._peak_mb(lambda: None) < 5
+
+
+def test_all_take_turns():
+    seen = []
+    names = ["a", "b", "c"]
+    times = ops_table._take_turns({name: lambda name=name: seen.append(name) for name in names}, seconds=1e-9)
+    assert seen == names * (len(seen) // 3)
+    assert len(seen) >= 12  # once before, and three rounds
+    assert list(times) == names
+
+
+def test_cells_are_short_texts():
+    texts = [ops_table.cell_text(cell) for cell in (None, "x", 0.012345, 3.14159, 1234.5)]
+    assert texts == ["-", "x", "0.0123", "3.14", "1234"]
+
+
+def test_ratios_are_left_out_with_the_rival():
+    results = [("1 x 2", {"normexp": 2.0, "normexp out=": 1.0, "copy": 0.5})]
+    table = ops_table._softmax_table(results, ("normexp", "normexp out=", "torch", "copy"))
+    assert table.columns == ("", "normexp", "normexp out=", "copy", "normexp out= / copy")
+    assert table.rows == (("1 x 2", 2.0, 1.0, 0.5, 2.0),)
+
+
+@pytest.mark.slow
+def test_the_command_prints_every_table():
+    done = subprocess.run(
+        [sys.executable, "-m", "normexp", "bench", "ops", "--quick"],
+        capture_output=True, text=True, timeout=280, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    for word in ("softmax", "top_k", "linear_cross_entropy_with_grad", "microseconds", "ULP"):
+        assert word in done.stdout
