@@ -34,7 +34,7 @@ def demo(
     It leaves digits-train.npz, digits-test.npz, digits.nx and report.html, to try the other verbs on.
     """  # noqa: D301
     try:
-        output.mkdir(exist_ok=True)
+        output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(
             f"{output}: the folder cannot be made ({error.strerror}). Choose another with --output."
