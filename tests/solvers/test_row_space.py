@@ -82,5 +82,5 @@ def test_the_product_of_sparse_rows_is_that_of_dense_rows_and_does_not_depend_on
     threaded = row_blocks(sparse.csr_matrix(X), 3).gram_product(coordinates, ridge)
     np.testing.assert_allclose(threaded, X @ ((X.T @ coordinates) / ridge[:, None]), rtol=1e-11, atol=1e-9)
     np.testing.assert_allclose(row_blocks(X, 3).gram_product(coordinates, ridge), threaded, rtol=1e-11, atol=1e-9)
-    monkeypatch.setattr(memory, "thread_count", lambda: 1)
+    monkeypatch.setattr(memory, "get_num_threads", lambda: 1)
     assert np.array_equal(row_blocks(sparse.csr_matrix(X), 3).gram_product(coordinates, ridge), threaded)

@@ -54,7 +54,9 @@ def audit_payload(payload: bytes, /) -> None:
         raise ArtifactError(
             "load: the payload has objects inside objects beyond any real model; it is not opened."
         ) from None
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, KeyError, ValueError, EOFError, OSError) as error:
+    # zipfile: BadZipFile, RuntimeError (encryption, unknown compression), EOFError, KeyError; json and NumPy's array
+    # headers: ValueError, KeyError, OSError. Anything else is an error of ours and shall be seen.
+    except (zipfile.BadZipFile, RuntimeError, KeyError, ValueError, EOFError, OSError) as error:
         raise ArtifactError(f"load: the payload is not well-formed ({error}); save the model again.") from error
 
 

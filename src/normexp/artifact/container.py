@@ -178,7 +178,9 @@ def _read(stream: IO[bytes], path: Path) -> tuple[Manifest, bytes]:
     try:
         with zipfile.ZipFile(stream) as archive:
             return _read_members(archive, path, size)
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, KeyError, UnicodeError) as error:
+    # What zipfile raises on a sealed file that is no archive of ours: RuntimeError for encryption and (as its subclass)
+    # unknown compression, EOFError and KeyError for members cut short or absent; UnicodeError is a manifest's.
+    except (zipfile.BadZipFile, RuntimeError, EOFError, KeyError, UnicodeError) as error:
         raise ArtifactError(f"load: {path} is not a well-formed model file ({error}); save the model again.") from error
 
 

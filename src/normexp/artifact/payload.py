@@ -36,7 +36,7 @@ def pack(model: Any, /) -> bytes:
     The audit of loading runs here too: a file that could not be read back is never written.
     """
     import skops.io  # noqa: PLC0415  (loads scikit-learn)
-    from skops.io.exceptions import UnsupportedTypeException  # noqa: PLC0415
+    from skops.io.exceptions import UnsupportedTypeException  # noqa: PLC0415  (skops loads scikit-learn)
 
     try:
         payload = _compact(skops.io.dumps(model))
@@ -74,8 +74,8 @@ def unpack(payload: bytes, /) -> Any:
         Where the payload names a type outside the allow-list, or is not well-formed.
     """
     audit_payload(payload)
-    import skops.io  # noqa: PLC0415
-    from sklearn.exceptions import InconsistentVersionWarning  # noqa: PLC0415
+    import skops.io  # noqa: PLC0415  (loads scikit-learn)
+    from sklearn.exceptions import InconsistentVersionWarning  # noqa: PLC0415  (as above)
 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -83,9 +83,9 @@ def unpack(payload: bytes, /) -> Any:
             model = skops.io.loads(payload, trusted=TRUSTED)
         except MemoryError:
             raise
+        # The audit has bounded what can happen here to building listed types from hostile attributes; whatever
+        # they raise means the same to the reader.
         except Exception as error:
-            # The audit has bounded what can happen here to building listed types from hostile attributes; whatever
-            # they raise means the same to the reader.
             raise ArtifactError(
                 f"load: the payload cannot be built with the installed packages ({type(error).__name__}: {error}); "
                 "install the versions that its manifest names, or fit and save the model again."

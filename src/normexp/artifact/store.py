@@ -125,7 +125,7 @@ def load(path: str | os.PathLike[str], /) -> Any:
 def _require_skops() -> None:
     """Say in one sentence how to get what is missing."""
     try:
-        import skops  # noqa: F401, PLC0415
+        import skops  # noqa: F401, PLC0415  (asked only whether it is there: an optional package)
     except ModuleNotFoundError:
         raise MissingExtraError("Saving and loading models", "cli") from None
 

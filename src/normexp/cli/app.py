@@ -48,7 +48,7 @@ def main(
       normexp predict model.nx new.csv -o predictions.csv
 
     Exit status: 0 all is well, 1 a check failed, 2 the input is wrong.
-    """  # noqa: D301  (the \\b keeps the lines of the example apart)
+    """
     del debug  # taken out of the arguments by run; declared here for the help
     if version:
         from normexp import __version__

@@ -51,7 +51,7 @@ def ovr_ovo(
       normexp bench ovr-ovo flowers.csv --target species --json
 
     One-vs-one probabilities are coupled after Wu, Lin and Weng (2004).
-    """  # noqa: D301
+    """
     import numpy as np
 
     from normexp.linear_model import SoftmaxClassifier
@@ -107,7 +107,7 @@ def ops(
       normexp bench ops --quick --json
 
     All take turns within one run, and the numbers are medians. Without --quick it takes some minutes and 3 GB.
-    """  # noqa: D301
+    """
     from normexp.cli.ops_table import all_tables, cell_text
 
     measured = []

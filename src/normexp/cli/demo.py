@@ -32,7 +32,7 @@ def demo(
       normexp demo --output demo
 
     It leaves digits-train.npz, digits-test.npz, digits.nx and report.html, to try the other verbs on.
-    """  # noqa: D301
+    """
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:

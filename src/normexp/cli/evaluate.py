@@ -44,7 +44,7 @@ def evaluate(
       normexp evaluate model.nx test.csv
       normexp evaluate model.nx test.csv --json
       normexp evaluate model.nx test.csv --require 'accuracy>=0.95' --require 'ece<0.05'
-    """  # noqa: D301
+    """
     from normexp.cli.requirement import parse_requirement
 
     requirements = [parse_requirement(text) for text in require or []]

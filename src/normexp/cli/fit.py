@@ -60,7 +60,7 @@ def fit(
       normexp fit messages.parquet --target label --text message -o spam.nx
       normexp fit vectors.parquet --target topic --features 'emb_*' -C 10 -o topics.nx
       normexp fit digits.npz -o digits.nx
-    """  # noqa: D301
+    """
     require_output(output, inputs=(table,))
     from normexp.artifact import save
     from normexp.cli.progress import ProgressBar

@@ -35,7 +35,7 @@ def predict(
       normexp predict model.nx new.parquet -o predictions.parquet --top-k 5
 
     Rows are read, predicted and written some thousand at a time: the memory does not grow with their number.
-    """  # noqa: D301
+    """
     require_output(output, suffixes=(".csv", ".parquet"), inputs=(model, table))
     from normexp.artifact import load
     from normexp.cli.progress import ProgressBar

@@ -28,7 +28,7 @@ def report(
     \b
     Example:
       normexp report model.nx test.csv -o report.html
-    """  # noqa: D301
+    """
     require_output(output, suffixes=(".html", ".htm"), inputs=(model, table))
     from normexp.artifact import load
     from normexp.cli.progress import ProgressBar

@@ -49,7 +49,7 @@ def softmax(
       printf '2 1 0.1\\n0 -3 5\\n' | normexp softmax
 
     Negative numbers are taken as numbers. Rows of a file are separated by line breaks, numbers by commas or blanks.
-    """  # noqa: D301
+    """
     from normexp.cli.logits import evaluate_row, read_rows
 
     if plot is not None:

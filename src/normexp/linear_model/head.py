@@ -40,7 +40,7 @@ class LinearPosterior(ClassifierMixin, BaseEstimator):
 
     def predict_top_k(self, X: Any, k: int) -> tuple[NDArray[Any], Floats]:
         """Return the k most probable classes of each row, (N, k), and their probabilities, (N, k), largest first."""
-        prob = self.predict_proba(X)
+        prob = self.predict_proba(X)  # whose very bits are promised: ops.top_k may differ in the last
         if not 1 <= k <= prob.shape[1]:
             raise RangeError(
                 f"{type(self).__name__}.predict_top_k: k is {k}; it must lie between 1 and the {prob.shape[1]} classes."

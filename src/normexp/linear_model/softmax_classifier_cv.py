@@ -13,11 +13,10 @@ from normexp.base.errors import RangeError
 from normexp.linear_model.head import FLOATS, LinearHead, dense
 from normexp.linear_model.parameters import check_row_weights
 from normexp.linear_model.softmax_classifier import SoftmaxClassifier
+from normexp.solvers import prefers_rows
 
 # The folds are compared by their scores, which a finer optimum does not move.
 _PATH_TOL = 1e-4
-# With more features than this for each row the solver works on the rows and wants no start.
-_FEATURES_PER_ROW = 2
 
 
 @final
@@ -157,7 +156,7 @@ class SoftmaxClassifierCV(LinearHead):
             )
         table, inner = rows[used], None if weight is None else weight[used]
         outer = {} if weight is None else {"sample_weight": weight[held]}
-        starts = rows.shape[1] <= _FEATURES_PER_ROW * len(used)
+        starts = not prefers_rows(len(used), rows.shape[1])
         model: SoftmaxClassifier | None = None
         scores = []
         for C in grid:

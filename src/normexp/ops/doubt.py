@@ -5,8 +5,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from normexp.backends import cpu
 from normexp.backends import doubt as _backend
-from normexp.backends.registry import backend_for
 from normexp.base.checks import check_axis, check_logits
 from normexp.base.precision import loss_dtype
 from normexp.base.types import Array, Axis
@@ -236,7 +236,7 @@ def _reduced(of: str, logits: Any, axis: Axis, compute: Callable[..., NDArray[An
 
 def _energy(array: NDArray[Any], *rest: Any) -> NDArray[Any]:
     """Minus the log-sum."""
-    negated: NDArray[Any] = -backend_for(array).logsumexp(array, *rest)
+    negated: NDArray[Any] = -cpu.logsumexp(array, *rest)
     return negated
 
 

@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from normexp.backends import cpu
 from normexp.backends.linear import Gradients, Head, Loss, linear_loss
-from normexp.backends.registry import backend_for
 from normexp.base.checks import check_logits, check_number, check_reduction, check_temperature, check_weight
 from normexp.base.errors import RangeError, ShapeError
 from normexp.base.precision import compute_dtype, result_dtype
@@ -215,7 +215,6 @@ def _loss(
         "z_loss": check_number(z_loss, of=of, name="z_loss", low=0.0),
         "gamma": check_number(focal_gamma, of=of, name="focal_gamma", low=0.0),
     }
-    backend = backend_for(given)
     row_weight = np.empty(0)
     if answers.dtype.kind in "iu":
         index, counted = _indices(answers, head.batch, classes, ignore_index, of=of)
@@ -223,7 +222,7 @@ def _loss(
         if class_weight is not None:
             row_weight[counted] = class_weight[index[counted]]
         answers, row_weight = index.reshape(-1), row_weight.reshape(-1)
-        divisor = backend.total(row_weight)
+        divisor = cpu.total(row_weight)
     else:
         if ignore_index is not None:
             raise RangeError(f"{of}: ignore_index is {ignore_index!r}, but the target holds proportions, not indices.")
@@ -241,7 +240,7 @@ def _loss(
     if reduction == "none":
         value = _narrow(losses.reshape(head.batch), head.dtype)
     else:
-        total = backend.total(losses)
+        total = cpu.total(losses)
         if reduction == "mean":
             total = total / divisor if divisor else total * 0.0
         value = _narrow(np.asarray(total), head.dtype)

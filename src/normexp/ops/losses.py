@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from normexp.backends.registry import backend_for
+from normexp.backends import cpu
 from normexp.base.checks import check_axis, check_logits, check_number, check_reduction, check_weight
 from normexp.base.errors import AxisError, DtypeError, RangeError, ShapeError
 from normexp.base.precision import float_type, loss_dtype, result_dtype
@@ -191,14 +191,13 @@ def _loss(of: str, logits: Any, target: Any, options: tuple[Any, ...], *, wants_
     if answers.size == 0 and answers.dtype == np.float64 and answers.shape == shape != array.shape:
         answers = answers.astype(np.int64)  # an empty list has no dtype of its own
     grad = np.empty_like(array, dtype=result_dtype(array.dtype)) if wants_grad else None
-    backend = backend_for(array)
     if answers.dtype.kind in "iu":
         index, counted = _indices(answers, shape, classes, ignore_index, of=of)
         row_weight = counted.astype(np.float64)
         if class_weight is not None:
             row_weight[counted] = class_weight[index[counted]]
-        divisor = backend.total(row_weight)
-        loss = backend.index_loss(
+        divisor = cpu.total(row_weight)
+        loss = cpu.index_loss(
             array, axes, index, row_weight, **numbers, grad_scale=_scale(reduction, divisor), grad=grad
         )
     else:
@@ -207,12 +206,12 @@ def _loss(of: str, logits: Any, target: Any, options: tuple[Any, ...], *, wants_
         _check_proportions(answers, array.shape, axes[0], of=of)
         divisor = float(prod(shape))
         given = np.empty(0) if class_weight is None else class_weight
-        loss = backend.proportion_loss(
+        loss = cpu.proportion_loss(
             array, axes, answers, given, **numbers, grad_scale=_scale(reduction, divisor), grad=grad
         )
     if reduction == "none":
         return LossGrad(_narrow(loss, array.dtype), grad)
-    value = backend.total(loss)
+    value = cpu.total(loss)
     if reduction == "mean":
         value = value / divisor if divisor else value * 0.0
     return LossGrad(_narrow(np.asarray(value), array.dtype), grad)

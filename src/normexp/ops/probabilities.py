@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from normexp.backends.registry import backend_for
+from normexp.backends import cpu
 from normexp.base.checks import check_axis, check_logits, check_out, check_temperature, check_where
 from normexp.base.precision import loss_dtype, result_dtype
 from normexp.base.types import Array, Axis
@@ -172,8 +172,7 @@ def logsumexp(logits: Array, /, *, axis: Axis = -1, where: Any = None, keepdims:
     array, shown = check_logits(logits, of=of)
     axes = check_axis(axis, array.ndim, of=of)
     mask = _allowed(where, shown, array.shape, of=of)
-    backend = backend_for(array)
-    out = backend.logsumexp(array, axes, mask, loss_dtype(array.dtype))
+    out = cpu.logsumexp(array, axes, mask, loss_dtype(array.dtype))
     return out.reshape(batch_shape(array.shape, axes, keepdims=keepdims))[()]
 
 
@@ -189,7 +188,7 @@ def _normalise(logits: Any, of: str, axis: Axis, temperature: Any, where: Any, o
         and out is None
         and logits.dtype in _FLOATS
     ):
-        answer = backend_for(logits).normalise_small(of, logits)
+        answer = cpu.normalise_small(of, logits)
         if answer is not None:
             return answer
     array, shown = check_logits(logits, of=of)
@@ -200,7 +199,7 @@ def _normalise(logits: Any, of: str, axis: Axis, temperature: Any, where: Any, o
     if out is not None:
         check_out(out, array.shape, dtype, of=of)
     tempered = None if (heat == 1.0).all() else heat
-    result = backend_for(array).normalise(of, array, axes, tempered, mask, out, dtype)
+    result = cpu.normalise(of, array, axes, tempered, mask, out, dtype)
     return result[()] if out is None else result
 
 

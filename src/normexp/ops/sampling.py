@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from normexp.backends.registry import backend_for
+from normexp.backends import cpu
 from normexp.base.checks import check_axis, check_logits, check_temperature
 from normexp.base.errors import AxisError, DtypeError, RangeError
 from normexp.base.precision import compute_dtype, result_dtype
@@ -153,12 +153,12 @@ def gumbel_softmax(
         heats = np.moveaxis(np.broadcast_to(heat, array.shape), at, -1).reshape(rows.shape)
     generator = _generator(rng, of=of)
     dtype = result_dtype(array.dtype)
-    out, backend = np.empty(rows.shape, dtype), backend_for(rows)
+    out = np.empty(rows.shape, dtype)
     for first, _, keys in _noisy_keys(rows, 1, generator):
         last = first + len(keys)
         given = one_heat if heats is None else heats[first:last]
         cooled = np.zeros(()) if hard else None if given is None else np.asarray(given)
-        out[first:last] = backend.normalise("softmax", keys[:, 0], (1,), cooled, None, None, np.dtype(np.float64))
+        out[first:last] = cpu.normalise("softmax", keys[:, 0], (1,), cooled, None, None, np.dtype(np.float64))
     if np.ma.isMaskedArray(logits):
         hidden = np.moveaxis(np.ma.getmaskarray(logits), at, -1) if array.ndim else np.ma.getmaskarray(logits)
         out[hidden.reshape(rows.shape)] = 0.0

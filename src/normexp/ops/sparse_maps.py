@@ -2,8 +2,8 @@
 
 from typing import Any
 
+from normexp.backends import cpu
 from normexp.backends import sparse_maps as _backend
-from normexp.backends.registry import backend_for
 from normexp.base.checks import check_axis, check_logits, check_number
 from normexp.base.precision import result_dtype
 from normexp.base.types import Array, Axis
@@ -112,5 +112,5 @@ def _mapped(of: str, logits: Any, alpha: float, axis: Axis) -> Any:
     mask = None if shown is None or shown.all() else shown
     dtype = result_dtype(array.dtype)
     if alpha == 1.0:
-        return backend_for(array).normalise("softmax", array, axes, None, mask, None, dtype)[()]
+        return cpu.normalise("softmax", array, axes, None, mask, None, dtype)[()]
     return _backend.entmax(array, axes, mask, dtype, alpha=alpha)[()]

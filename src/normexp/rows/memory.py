@@ -1,6 +1,5 @@
 """Rows that lie in memory (or in a memory map): dense arrays and CSR matrices."""
 
-import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,17 +11,13 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from normexp.backends import curvature
+from normexp.backends.threads import get_num_threads
 from normexp.rows.blocks import Block, Floats, Parts, RowBlocks, ordered_sum
 
 # A block's rows and its scores should stay in the second-level cache (1-2 MB a core) with their product.
 _BLOCK_NUMBERS = 1 << 19
 # Tables up to this size are centred and scaled once, in a copy; larger ones block by block, without a copy.
 _COPY_NUMBERS = 1 << 22
-
-
-def thread_count() -> int:
-    """Threads that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
 
 
 def row_blocks(X: Any, n_outputs: int) -> RowBlocks:
@@ -99,7 +94,7 @@ class DenseRows(RowBlocks):
         size = max(256, _BLOCK_NUMBERS // max(1, self.n_features + n_outputs))
         self._starts = range(0, self.n_rows, size)
         self._size = size
-        threads = thread_count()
+        threads = get_num_threads()
         self._pool = ThreadPoolExecutor(threads) if threads > 1 and len(self._starts) > 1 else None
         self._ready: Floats | None = None
         if centre is not None and X.size <= _COPY_NUMBERS:
@@ -205,7 +200,7 @@ class SparseRows(RowBlocks):
         self.n_rows, self.n_features = X.shape
         self.dtype = X.dtype
         self.precision = np.dtype(np.float64)
-        parts = thread_count() if X.nnz > 1 << 16 else 1
+        parts = get_num_threads() if X.nnz > 1 << 16 else 1
         self._block = _SparseBlock(
             rows=slice(0, self.n_rows),
             matrix=X,

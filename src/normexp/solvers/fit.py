@@ -93,12 +93,17 @@ def fit_softmax_regression(
     return Fitted(found, shift if fit_intercept else np.zeros(n_scores), solution)
 
 
+def prefers_rows(n_rows: int, n_features: int) -> bool:
+    """Whether a penalised fit works in the space of its rows, which knows no start but zero."""
+    return n_features > _FEATURES_PER_ROW * n_rows
+
+
 def _problem(
     objective: SoftmaxObjective, start: tuple[F64, F64] | None, centre: F64, scale: F64, rng: np.random.Generator
 ) -> Problem[Any]:
     """The space to work in: that of the rows when it is much the smaller one."""
     rows = objective.rows
-    if start is None and rows.n_features > _FEATURES_PER_ROW * rows.n_rows and np.all(objective.ridge > 0):
+    if start is None and prefers_rows(rows.n_rows, rows.n_features) and np.all(objective.ridge > 0):
         return RowSpace(objective)
     coef, intercept = start or (np.zeros((rows.n_features, objective.n_scores)), np.zeros(objective.n_scores))
     if objective.n_scores > 1:  # no step changes what all classes have in common, and only the penalty sees it

@@ -57,7 +57,7 @@ class Problem(ABC, Generic[P]):
     def newton_step(self, point: P, *, refit: bool) -> Inner:
         """Solve the Newton system at the point evaluated last; refit: with a fresh preconditioner."""
 
-    def sharpen(self, point: P) -> P | None:  # noqa: ARG002
+    def sharpen(self, point: P) -> P | None:  # noqa: ARG002  (spaces that can sharpen evaluate it anew)
         """Compute more precisely from now on: the point evaluated anew, or None when that is not possible."""
         return None
 

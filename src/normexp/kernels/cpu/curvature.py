@@ -4,12 +4,12 @@ All functions take C-contiguous rows, work in place where they say so, and check
 """
 
 import numpy as np
-from numba import njit
 
-FLAGS = {"contract", "nsz"}  # never nnan or ninf: a NaN score must stay NaN and be found out
+from normexp.kernels.cpu.compiled import kernel
+from normexp.kernels.cpu.flags import FUSED
 
 
-@njit(fastmath=FLAGS, nogil=True, cache=True)
+@kernel(FUSED)
 def residual_rows(scores, target, weight, prob):
     """Replace scores by weight * (p - y), store p, and return the weighted sums of loss and entropy.
 
@@ -46,7 +46,7 @@ def residual_rows(scores, target, weight, prob):
     return loss, entropy
 
 
-@njit(fastmath=FLAGS, nogil=True, cache=True)
+@kernel(FUSED)
 def residual_binary(scores, target, weight, prob):
     """The same for two classes with one score, that of class 1 against class 0; scores and prob are (n, 1)."""
     loss, entropy = 0.0, 0.0
@@ -68,7 +68,7 @@ def residual_binary(scores, target, weight, prob):
     return loss, entropy
 
 
-@njit(fastmath=FLAGS, nogil=True, cache=True)
+@kernel(FUSED)
 def curvature_rows(tangent, prob, target, weight, damping):
     """Replace each row t of tangent by weight * (q * t - q (q . t)); tangent and prob are (n, K).
 
@@ -91,7 +91,7 @@ def curvature_rows(tangent, prob, target, weight, damping):
         tangent[i, y] += extra
 
 
-@njit(fastmath=FLAGS, nogil=True, cache=True)
+@kernel(FUSED)
 def curvature_binary(tangent, prob, target, weight, damping):
     """Replace tangent (n, 1) by weight * q (1 - q) * tangent, q as for many classes."""
     for i in range(tangent.shape[0]):
@@ -102,7 +102,7 @@ def curvature_binary(tangent, prob, target, weight, damping):
         tangent[i, 0] *= weight[i] * q * (1.0 - q)
 
 
-@njit(fastmath=FLAGS, nogil=True, cache=True)
+@kernel(FUSED)
 def losses_along(scores, tangent, target, weight, lengths, out):
     """Add to out[m] the weighted loss at scores + lengths[m] * tangent; scores, tangent (n, S), lengths (M,)."""
     rows, columns = scores.shape

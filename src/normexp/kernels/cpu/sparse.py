@@ -5,12 +5,12 @@ row is one sum in the order of the stored entries, so a split of the rows over t
 """
 
 import numpy as np
-from numba import njit
 
-FLAGS = {"contract", "nsz"}
+from normexp.kernels.cpu.compiled import kernel
+from normexp.kernels.cpu.flags import FUSED
 
 
-@njit(fastmath=FLAGS, nogil=True, cache=True)
+@kernel(FUSED)
 def csr_dot_rows(values, indices, indptr, dense, first, last, out):
     """Fill out[first:last] with the rows of (CSR matrix) @ dense; dense (columns, K), out (rows, K), C-contiguous."""
     classes = dense.shape[1]
@@ -24,7 +24,7 @@ def csr_dot_rows(values, indices, indptr, dense, first, last, out):
                 out[i, k] += value * dense[j, k]
 
 
-@njit(fastmath=FLAGS, nogil=True, cache=True)
+@kernel(FUSED)
 def csr_gram_rows(values, indices, indptr, inverse_ridge, dense, first, last, out):
     """Add sum_j x_j (x_j' dense) inverse_ridge[j] to out, for the features j in [first, last).
 
