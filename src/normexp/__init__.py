@@ -38,6 +38,7 @@ _HOME = {
     "sample": "normexp.ops",
     "linear_cross_entropy": "normexp.ops",
     "linear_cross_entropy_with_grad": "normexp.ops",
+    "set_kept_memory": "normexp.ops",
     "set_num_threads": "normexp.ops",
     "get_num_threads": "normexp.ops",
     "SoftmaxClassifier": "normexp.linear_model",
@@ -85,6 +86,7 @@ if TYPE_CHECKING:
     from normexp.ops import max_logit as max_logit
     from normexp.ops import sample as sample
     from normexp.ops import segment_softmax as segment_softmax
+    from normexp.ops import set_kept_memory as set_kept_memory
     from normexp.ops import set_num_threads as set_num_threads
     from normexp.ops import softmax as softmax
     from normexp.ops import softmax_jacobian as softmax_jacobian

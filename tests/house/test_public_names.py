@@ -24,7 +24,7 @@ CONTRACT = {
     "entropy", "margin", "energy", "max_logit", "generalised_entropy",
     "SoftmaxClassifier", "SoftmaxClassifierCV", "TrustedClassifier", "save", "load",
 }  # fmt: skip
-ADDED = {"__version__", "NormexpWarning"}
+ADDED = {"__version__", "NormexpWarning", "set_kept_memory"}
 FIRST = {
     "softmax", "log_softmax", "logsumexp", "cross_entropy", "cross_entropy_with_grad", "set_num_threads",
     "get_num_threads", "NormexpError",

@@ -78,5 +78,5 @@ def test_compiled_code_is_kept_and_found_again(tmp_path):
     kept = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.nbc")}
     again = run(["-c", PROGRAM], NUMBA_CACHE_DIR=str(tmp_path))
     assert first.stdout == again.stdout != ""
-    assert any("softmax_rows" in path.name for path in kept)
+    assert any("softmax" in path.name for path in kept)
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.nbc")} == kept

@@ -11,6 +11,7 @@ from strategies import FLOATS, family
 
 K = 1_000_003
 PROMISED = {np.dtype(np.float32): 1.0, np.dtype(np.float64): 2.0}
+SINGLE = 1.1  # of softmax in float32 arithmetic
 wide_floats = pytest.mark.parametrize("dtype", list(PROMISED), ids=str)
 needs_long = pytest.mark.skipif(not oracle.LONG_IS_WIDE, reason="long double is a plain double on this platform")
 OPS = {"softmax": nx.softmax, "log_softmax": nx.log_softmax, "logsumexp": nx.logsumexp}
@@ -34,12 +35,17 @@ def errors_of(logits):
     }
 
 
+def assert_promised(errors, dtype):
+    for of, error in errors.items():
+        limit = SINGLE if of == "softmax" and dtype == np.float32 else PROMISED[dtype]
+        assert error <= limit, f"{of}: {error:.3g} ULP"
+
+
 @needs_long
 @pytest.mark.parametrize("name", ["normal 10", "all equal", "dominant", "spread 1e38"])
 @wide_floats
 def test_a_million_classes_keep_the_bounds(name, dtype):
-    for of, error in errors_of(family(name, 1, K, dtype)).items():
-        assert error <= PROMISED[dtype], f"{of}: {error:.3g} ULP"
+    assert_promised(errors_of(family(name, 1, K, dtype)), dtype)
 
 
 @needs_long
@@ -47,8 +53,7 @@ def test_a_million_classes_keep_the_bounds(name, dtype):
 def test_rising_logits_keep_the_bounds(dtype):
     """Every chunk has a new maximum: the running sum is scaled again and again."""
     logits = np.linspace(-8, 8, K).astype(dtype)[None]
-    for of, error in errors_of(logits).items():
-        assert error <= PROMISED[dtype], f"{of}: {error:.3g} ULP"
+    assert_promised(errors_of(logits), dtype)
 
 
 @needs_long
@@ -56,8 +61,7 @@ def test_rising_logits_keep_the_bounds(dtype):
 @pytest.mark.parametrize("name", ["normal 10", "all equal", "dominant"])
 @wide_floats
 def test_ten_million_classes_keep_the_bounds(name, dtype):
-    for of, error in errors_of(family(name, 1, 10_000_000, dtype)).items():
-        assert error <= PROMISED[dtype], f"{of}: {error:.3g} ULP"
+    assert_promised(errors_of(family(name, 1, 10_000_000, dtype)), dtype)
 
 
 @needs_long
@@ -114,7 +118,8 @@ def test_threads_that_share_a_row_change_no_bit(dtype):
         alone = {name: op(row).tobytes() for name, op in OPS.items()}
     for count in (1, 2, 7):
         with nx.set_num_threads(count):
-            assert wide.is_shared(Rows.of(row[None], (1,))) == (count > 1)
+            for of in OPS:
+                assert wide.is_shared(Rows.of(row[None], (1,)), of) == (count > 1)
             for way, results in variants(row):
                 for name, result in results.items():
                     assert np.ascontiguousarray(result).tobytes() == alone[name], f"{name}, {way}, {count} threads"
@@ -122,9 +127,13 @@ def test_threads_that_share_a_row_change_no_bit(dtype):
 
 def test_many_rows_are_not_shared():
     with nx.set_num_threads(2):
-        assert not wide.is_shared(Rows.of(np.zeros((8, 50_000), np.float32), (1,)))
-        assert wide.is_shared(Rows.of(np.zeros((7, 50_000), np.float32), (1,)))
-        assert not wide.is_shared(Rows.of(np.zeros((1, wide.PIECE // 2), np.float32), (1,)))
+        assert not wide.is_shared(Rows.of(np.zeros((8, 50_000), np.float32), (1,)), "logsumexp")
+        assert wide.is_shared(Rows.of(np.zeros((7, 50_000), np.float32), (1,)), "logsumexp")
+        assert not wide.is_shared(
+            Rows.of(np.zeros((7, 50_000), np.float32), (1,)), "softmax"
+        )  # one arithmetic up to LONG
+        assert wide.is_shared(Rows.of(np.zeros((7, 50_000)), (1,)), "softmax")
+        assert not wide.is_shared(Rows.of(np.zeros((1, wide.PIECE // 2), np.float32), (1,)), "logsumexp")
 
 
 # ---------------------------------------------------------------- infinities, NaN, masks, integers

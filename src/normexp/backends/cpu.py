@@ -11,7 +11,10 @@ from normexp.backends.layout import Block, Rows, Scratch
 from normexp.backends.wide import is_shared, share_logsumexp, share_normalise
 from normexp.base.types import FloatVector, IntVector
 from normexp.kernels.cpu import cross_entropy as _cross_entropy
+from normexp.kernels.cpu import few as _few
+from normexp.kernels.cpu import long as _long
 from normexp.kernels.cpu import narrow as _narrow
+from normexp.kernels.cpu import single as _single
 from normexp.kernels.cpu import softmax as _softmax
 from normexp.kernels.cpu import wide as _wide
 
@@ -34,7 +37,34 @@ def normalise_small(of: str, array: NDArray[Any]) -> NDArray[Any] | None:
 
 
 def normalise_rows(of: str, rows: NDArray[Any], heat: NDArray[np.float64] | None, out: NDArray[Any]) -> None:
-    """Softmax or log_softmax of C-contiguous rows (N, K) of float32 or float64, N and K positive, on this thread."""
+    """Softmax or log_softmax of C-contiguous rows (N, K) of float32 or float64, N and K positive, on this thread.
+
+    rows and out share no memory.
+    """
+    if heat is None and of == "softmax" and rows.dtype.itemsize == 4:
+        K = rows.shape[1]
+        if K <= _few.FEW:
+            far = _few.softmax_few(rows, out)
+        else:
+            far = (_single.softmax_single if K <= _single.LONG else _long.softmax_long)(rows, out)
+        if not far:
+            return
+        is_far = ~(np.abs(np.fmax.reduce(rows, axis=1)) < _single.REACH)
+        rest = rows[is_far]
+        filled = np.empty_like(rest)
+        _normalise_rows(of, rest, None, filled)
+        out[is_far] = filled
+        return
+    _normalise_rows(of, rows, heat, out)
+    if heat is not None and (is_plain := heat == 1.0).any():  # the bits that such a row has among its like
+        rest = rows[is_plain]
+        filled = np.empty_like(rest)
+        normalise_rows(of, rest, None, filled)
+        out[is_plain] = filled
+
+
+def _normalise_rows(of: str, rows: NDArray[Any], heat: NDArray[np.float64] | None, out: NDArray[Any]) -> None:
+    """The same for any logits and temperatures, in float64 arithmetic."""
     double = rows.dtype.itemsize == 8
     if heat is None and rows.shape[1] <= _narrow.NARROW:
         _NARROW[of](rows, double, out)
@@ -81,13 +111,18 @@ def normalise(
         if not write_in_place:
             sink.scatter(filled, block)
 
-    if heats is None and is_shared(source):
+    if heats is None and is_shared(source, of):
         share_normalise(of, source, masks, sink)
     else:
         run_blocks(source.blocks(), work)
     if out is not None and result is not out:
         np.copyto(out, result)
     return result if out is None else out
+
+
+def empty_like(array: NDArray[Any], axes: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """An array of the same shape, laid out so that rows lie as they do here."""
+    return Rows.of(array, axes).empty_like(array, axes, dtype)
 
 
 def logsumexp(
@@ -97,7 +132,7 @@ def logsumexp(
     source = Rows.of(array, axes)
     masks = None if mask is None else Rows.of(np.broadcast_to(mask, array.shape), axes, source, np.bool_)
     out = np.full(source.count, -np.inf, dtype)
-    if is_shared(source):
+    if is_shared(source, "logsumexp"):
         share_logsumexp(source, masks, out)
         return source.unflatten(out)
     direct = source.is_direct() and mask is None

@@ -15,6 +15,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from normexp.backends.pages import SHELF
 from normexp.base.precision import compute_dtype
 from normexp.kernels.cpu.transpose import BROAD, TILE, gather_columns, scatter_columns
 
@@ -162,5 +163,5 @@ class Rows:
         batch = [axis for axis in range(array.ndim) if axis not in axes]
         sorted_axes = [batch[position] for position in self.batch_order]
         order = [*sorted_axes[: self.split], *axes, *sorted_axes[self.split :]]
-        empty = np.empty([array.shape[axis] for axis in order], dtype)
+        empty = SHELF.empty(tuple(array.shape[axis] for axis in order), dtype)
         return empty.transpose(np.argsort(order))

@@ -8,24 +8,34 @@ from numpy.typing import NDArray
 from normexp.backends.blocks import WHERE_MASKED, gathered
 from normexp.backends.layout import Block, Rows
 from normexp.backends.threads import POOL
+from normexp.kernels.cpu import long as _long
+from normexp.kernels.cpu import single as _single
 from normexp.kernels.cpu import wide as _wide
 from normexp.kernels.cpu.chunks import CHUNK, TINY
 
 PIECE = 2 * _wide.SPAN * CHUNK  # whole spans; 256 KiB of float32 and as many of the answer
 
 
-def is_shared(source: Rows) -> bool:
+def is_shared(source: Rows, of: str) -> bool:
     """Whether there are too few rows to keep the threads busy, each with its own; int64 needs its whole row."""
     is_exact_integer = source.view.dtype.kind in "iu" and source.view.dtype.itemsize == 8
     few = source.count < 4 * POOL.limit
-    return few and source.width > _wide.WIDE and POOL.limit > 1 and not is_exact_integer
+    longest = _single.LONG if _is_single(source, of) else _wide.WIDE
+    return few and source.width > longest and POOL.limit > 1 and not is_exact_integer
+
+
+def _is_single(source: Rows, of: str) -> bool:
+    """Whether the kernels of float32 arithmetic are the ones."""
+    return of == "softmax" and source.dtype.itemsize == 4
 
 
 def share_normalise(of: str, source: Rows, masks: Rows | None, sink: Rows) -> None:
     """Softmax or log_softmax of each row; sink may lie where source lies."""
     in_place = np.may_share_memory(source.view, sink.view)  # the compiled loops are slow on what they overwrite
     double, takes_log = source.dtype.itemsize == 8, of == "log_softmax"
-    states = _states(source, masks)
+    pivots = _pivots(source, masks) if _is_single(source, of) else [(np.nan, 0.0)] * source.count
+    is_left = np.isnan([pivot for pivot, _ in pivots])
+    states = _states(source, masks) if is_left.any() else None
     write_in_place = sink.is_direct() and sink.dtype == source.dtype
 
     def work(piece: int) -> None:
@@ -34,7 +44,10 @@ def share_normalise(of: str, source: Rows, masks: Rows | None, sink: Rows) -> No
         part = part.copy() if in_place else part
         here = sink.classes(first, last)
         filled = here.part(row)[0] if write_in_place else np.empty(last - first, source.dtype)
-        _wide.softmax_of_piece(part, states[row.first], double, takes_log, filled)
+        if states is None or not is_left[row.first]:
+            _long.softmax_of_piece(part, *pivots[row.first], filled)
+        else:
+            _wide.softmax_of_piece(part, states[row.first], double, takes_log, filled)
         if masks is not None:
             filled[~masks.classes(first, last).gather(row)[0]] = WHERE_MASKED[of]
         if not write_in_place:
@@ -68,6 +81,19 @@ def _states(source: Rows, masks: Rows | None) -> NDArray[np.float64]:
         if double and state[1] < TINY:
             _wide.mend_state(_whole(source, masks, i), state)
     return states
+
+
+def _pivots(source: Rows, masks: Rows | None) -> list[tuple[float, float]]:
+    """Pivot and sum of each row, as ``merge_states`` of ``long`` finds them; the pivot is NaN where it cannot."""
+    found = np.empty((source.count, -(-source.width // _long.SPAN), 2))
+
+    def work(piece: int) -> None:
+        row, first, last = _place(source, piece)
+        part = _part(source, masks, row, first, last)
+        _long.states_of_piece(part, found[row.first, first // _long.SPAN : -(-last // _long.SPAN)])
+
+    POOL.run(work, source.count * _pieces(source))
+    return [_long.merge_states(states) for states in found]
 
 
 def _pieces(source: Rows) -> int:

@@ -1,5 +1,6 @@
 """Floor 3, the functional level: checks at the door, any axis, any array library."""
 
+from normexp.backends.pages import set_kept_memory
 from normexp.backends.threads import get_num_threads, set_num_threads
 from normexp.base.types import LossGrad
 from normexp.ops.derivatives import softmax_jacobian, softmax_jvp, softmax_vjp
@@ -32,6 +33,7 @@ __all__ = [
     "max_logit",
     "sample",
     "segment_softmax",
+    "set_kept_memory",
     "set_num_threads",
     "softmax",
     "softmax_jacobian",

@@ -190,7 +190,7 @@ def _loss(of: str, logits: Any, target: Any, options: tuple[Any, ...], *, wants_
     answers = np.asarray(target)
     if answers.size == 0 and answers.dtype == np.float64 and answers.shape == shape != array.shape:
         answers = answers.astype(np.int64)  # an empty list has no dtype of its own
-    grad = np.empty_like(array, dtype=result_dtype(array.dtype)) if wants_grad else None
+    grad = cpu.empty_like(array, axes, result_dtype(array.dtype)) if wants_grad else None
     if answers.dtype.kind in "iu":
         index, counted = _indices(answers, shape, classes, ignore_index, of=of)
         row_weight = counted.astype(np.float64)

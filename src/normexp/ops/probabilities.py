@@ -50,14 +50,14 @@ def softmax(logits: Array, /, *, axis: Axis = -1, temperature: Any = 1.0, where:
     -----
     With ``m = max(z)``: ``p_k = exp(z_k - m) / (1 + rest)``, where ``rest`` sums all terms but one largest
     [1]_ (eq. 1.3 and 3.9). The rounding error of ``z_k - m`` is carried through exp, so the error does
-    not grow with the spread of the logits: at most 1 ULP for float32, 2 for float64 (docs/numerics.md), subnormal
+    not grow with the spread of the logits: at most 2 ULP for float32 and for float64 (docs/numerics.md), subnormal
     results included; float16 and bfloat16 are the float32 answer, rounded.
 
     A row of ``-inf`` gives NaN, as does a row with NaN or ``+inf``; where ``where`` excludes a whole row, 0. Results
     are the same to the bit for any batch split, row order, number of threads, memory layout and axis.
 
-    Each logit is read once from memory and each probability written once; scratch memory is a few rows a thread. A
-    large fresh output costs more than computing it (its pages are new), which ``out`` avoids.
+    Each logit is read once from memory and each probability written once; scratch memory is a few rows a thread. The
+    memory of a large result is kept for the next one when no view of it is left (`set_kept_memory`).
 
     References
     ----------
