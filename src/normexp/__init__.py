@@ -51,6 +51,7 @@ _FLOORS = (
     "base",
     "calibration",
     "decide",
+    "explain",
     "linear_model",
     "metrics",
     "ops",
