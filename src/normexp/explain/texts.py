@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from normexp.base.errors import DtypeError
-from normexp.explain.contributions import linear_terms
 from normexp.explain.head import Head
+from normexp.explain.log_odds import linear_terms
 from normexp.explain.rivals import choose_rivals
 
 
