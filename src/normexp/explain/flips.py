@@ -102,12 +102,12 @@ def contrast(
     if norm not in NORMS:
         raise RangeError(f"contrast: norm is {norm!r}; 1, 2 or numpy.inf would be right.")
     rows = as_dense(head.columns(X))
-    unit = _per_column(scale, 1.0, head, "scale")
+    unit = per_column(scale, 1.0, head, "scale")
     if not (np.isfinite(unit) & (unit > 0)).all():
         raise RangeError(
             f"contrast: scale holds {unit[~(unit > 0) | ~np.isfinite(unit)][0]}; numbers above 0 are right."
         )
-    low, high = _per_column(lower, -np.inf, head, "lower"), _per_column(upper, np.inf, head, "upper")
+    low, high = per_column(lower, -np.inf, head, "lower"), per_column(upper, np.inf, head, "upper")
     outside = np.argwhere((rows < low) | (rows > high) | np.isnan(low) | np.isnan(high))
     if len(outside):
         row, column = outside[0]
@@ -202,15 +202,15 @@ class _Search:
         return None
 
 
-def _per_column(value: ArrayLike | None, default: float, head: Head, name: str) -> F64:
-    """A number for each column."""
+def per_column(value: ArrayLike | None, default: float, head: Head, name: str, /) -> F64:
+    """A number for each column of the model, from one or many."""
     try:
         given = np.asarray(default if value is None else value, dtype=np.float64)
     except (TypeError, ValueError):
-        raise DtypeError(f"contrast: {name} is {value!r}; a number, or one for each column, would be right.") from None
+        raise DtypeError(f"{head.of}: {name} is {value!r}; a number, or one for each column, would be right.") from None
     if given.shape not in {(), (head.n_columns,)}:
         raise ShapeError(
-            f"contrast: {name} has shape {given.shape}; one number, or one for each of the {head.n_columns} columns, "
+            f"{head.of}: {name} has shape {given.shape}; one number, or one for each of the {head.n_columns} columns, "
             "would be right."
         )
     return np.broadcast_to(given, (head.n_columns,)).copy()
