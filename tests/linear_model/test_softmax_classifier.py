@@ -154,7 +154,7 @@ def test_log_probabilities_of_sure_rows_are_not_zero():
         ({"C": "big"}, "C is 'big'"),
         ({"tol": -1e-3}, "tol is -0.001"),
         ({"max_iter": 1.5}, "max_iter is 1.5; it must be a whole number"),
-        ({"penalty": "l1"}, "penalty is 'l1'; 'l2' and None are known"),
+        ({"penalty": "l3"}, "penalty is .l3.; it must be"),
         ({"solver": "sag"}, "solver is 'sag'; it must be one of"),
         ({"init": [[0.0]]}, "init has shape"),
     ],

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from normexp.base.errors import RangeError, ShapeError
+from normexp.linear_model.penalties import check_penalty
 
-_SOLVERS = ("auto", "newton")
 _STARTS = ("lda", "naive_bayes")
 
 
@@ -19,19 +19,11 @@ def check_parameters(model: Any) -> None:
     _check_number(name, "tol", model.tol, "a number that is not negative, such as 1e-6", low=0.0, open_end=False)
     if not isinstance(model.max_iter, numbers.Integral) or model.max_iter < 0:
         raise RangeError(f"{name}.fit: max_iter is {model.max_iter!r}; it must be a whole number, 0 or more.")
-    if model.penalty not in {"l2", None}:
-        raise RangeError(
-            f"{name}.fit: penalty is {model.penalty!r}; 'l2' and None are known. "
-            "For 'l1' and 'elasticnet' use sklearn.linear_model.LogisticRegression(solver='saga')."
-        )
-    if model.l1_ratio not in {None, 0}:
-        raise RangeError(f"{name}.fit: l1_ratio is {model.l1_ratio!r}; without an L1 penalty it must be None or 0.")
     if isinstance(model.init, str) and model.init not in _STARTS:
         raise RangeError(
             f"{name}.fit: init is {model.init!r}; it must be None, 'lda', 'naive_bayes' or an array of coefficients."
         )
-    if model.solver not in _SOLVERS:
-        raise RangeError(f"{name}.fit: solver is {model.solver!r}; it must be one of {', '.join(map(repr, _SOLVERS))}.")
+    check_penalty(model)
 
 
 def _check_number(name: str, parameter: str, value: Any, wanted: str, *, low: float, open_end: bool) -> None:

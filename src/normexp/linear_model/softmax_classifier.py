@@ -15,7 +15,8 @@ from normexp.base.errors import RangeError, ShapeError
 from normexp.linear_model.generative import LinearDiscriminant, NaiveBayesSoftmax
 from normexp.linear_model.head import FLOATS, LinearHead, dense
 from normexp.linear_model.parameters import check_parameters, check_row_weights
-from normexp.solvers import Step, fit_softmax_regression
+from normexp.linear_model.penalties import penalty_of
+from normexp.solvers import Step, fit_penalised
 
 _LOGGER = logging.getLogger("normexp")
 
@@ -31,16 +32,19 @@ class SoftmaxClassifier(LinearHead):
     ----------
     C : float, default 1.0
         Inverse of the penalty's strength, as in scikit-learn; ``numpy.inf`` for no penalty.
-    penalty : {"l2", None}, default "l2"
-        ``None`` is the same as ``C=numpy.inf``.
-    l1_ratio : None
-        Reserved for the penalties with corners.
+    penalty : {"l2", "l1", "elasticnet", "group_lasso", None}, default "l2"
+        "l1" makes single coefficients zero, "group_lasso" all coefficients of a feature together: it is in or out for
+        all classes. ``None`` is the same as ``C=numpy.inf``.
+    l1_ratio : float or None, default None
+        Share of the part with corners, for "elasticnet" (0 to 1) and "group_lasso" (None: 1); the rest is L2.
+    penalty_factor : array-like (D,) or None, default None
+        Multiplies the penalty of each feature; 0 leaves it free. Taken as given, not rescaled to average 1.
     fit_intercept : bool, default True
         The intercept is not penalised.
     class_weight : dict, "balanced" or None, default None
         Multiplies the weight of each row, as in scikit-learn; it moves the probabilities too.
-    solver : {"auto", "newton"}, default "auto"
-        Truncated Newton with conjugate gradients, the only one so far.
+    solver : {"auto", "newton", "proximal_newton"}, default "auto"
+        "newton" does "l2" and no penalty, "proximal_newton" all but no penalty; "auto" takes the one that suits.
     tol : float, default 1e-6
         The fit stops when a dual bound proves (f - f*) / f* <= tol.
     max_iter : int, default 1000
@@ -72,14 +76,21 @@ class SoftmaxClassifier(LinearHead):
 
     Notes
     -----
-    Minimises C * sum_i w_i loss_i + 1/2 |W|^2, with w_i the product of sample and class weight. A Newton step
-    reads X some tens of times (``solution_.n_passes``); memory beyond X is one array of N x S probabilities
-    and the blocks at work. CSR matrices stay sparse; float32 stays float32 in memory, sums are float64.
+    Minimises C * sum_i w_i loss_i + r |W| + (1 - r)/2 |W|_2^2, with w_i the product of sample and class weight, r the
+    ``l1_ratio`` (0 for "l2", 1 for "l1") and |W| the sum of magnitudes, or for "group_lasso" of the lengths of the
+    features' columns in ``coef_`` (D of them, S entries each). glmnet's lambda is 1 / (C sum_i w_i), its alpha is r, on
+    columns as they come (``standardize=FALSE``); its penalty factors are rescaled to average 1, ours are not.
+
+    A Newton step reads X some tens of times (``solution_.n_passes``); memory beyond X is one array of N x S
+    probabilities and the blocks at work. CSR matrices stay sparse; float32 stays float32 in memory, sums are float64.
+    Penalties with corners hold the features that may be different from zero in a float64 copy (sparse ones sparse),
+    found by working sets and gap-safe screening [3]_, and two arrays of N x S more.
 
     References
     ----------
     .. [1] Böhning (1992), "Multinomial logistic regression algorithm", Ann. Inst. Stat. Math. 44, eq. 2.3.
     .. [2] Galli & Lin (2021), "A study on truncated Newton methods for linear classification", IEEE TNNLS.
+    .. [3] Ndiaye, Fercoq, Gramfort & Salmon (2017), "Gap safe screening rules", JMLR 18, theorem 2.
 
     Examples
     --------
@@ -93,6 +104,12 @@ class SoftmaxClassifier(LinearHead):
     True
     >>> print(model.solution_.outcome.value)
     The optimum is reached: a dual bound proves that the objective is within tol of its minimum.
+
+    Which measurements tell the wines apart, for all classes together?
+
+    >>> few = SoftmaxClassifier(penalty="group_lasso", C=0.1).fit(X, y)
+    >>> int((few.coef_ != 0).any(axis=0).sum()), few.suboptimality_ < 1e-6
+    (6, True)
     """
 
     def __init__(
@@ -101,6 +118,7 @@ class SoftmaxClassifier(LinearHead):
         C: float = 1.0,
         penalty: str | None = "l2",
         l1_ratio: float | None = None,
+        penalty_factor: ArrayLike | None = None,
         fit_intercept: bool = True,
         class_weight: dict[Any, float] | str | None = None,
         solver: str = "auto",
@@ -114,6 +132,7 @@ class SoftmaxClassifier(LinearHead):
         self.C = C
         self.penalty = penalty
         self.l1_ratio = l1_ratio
+        self.penalty_factor = penalty_factor
         self.fit_intercept = fit_intercept
         self.class_weight = class_weight
         self.solver = solver
@@ -171,13 +190,13 @@ class SoftmaxClassifier(LinearHead):
             earlier[0].shape != (X.shape[1], n_scores) or not np.array_equal(earlier_classes, self.classes_)
         ):
             earlier = None
-        strength = np.inf if self.penalty is None else float(self.C)
-        fitted = fit_softmax_regression(
+        fitted = fit_penalised(
             X,
             target.astype(np.intp, copy=False),
             weight,
             n_classes=n_classes,
-            ridge=1.0 / strength,
+            penalty=penalty_of(self, X.shape[1]),
+            cornered=self.solver == "proximal_newton",
             fit_intercept=bool(self.fit_intercept),
             tol=float(self.tol),
             max_iter=int(self.max_iter),

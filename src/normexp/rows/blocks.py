@@ -46,6 +46,10 @@ class Block(ABC):
     def column_moments(self, weight: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Weighted sums of x_tilde and of its squares, two arrays (D,)."""
 
+    def features(self, index: NDArray[np.intp]) -> Any:
+        """Return some columns of x_tilde feature by feature, (features, n): a C-contiguous array, or CSR."""
+        return np.ascontiguousarray(self.table()[:, index].T)
+
 
 class RowBlocks(ABC):
     """All rows of a table, in blocks."""

@@ -183,6 +183,9 @@ class _SparseBlock(Block):
             sums = (sums - total * self.centre) / self.scale
         return sums, squares
 
+    def features(self, index: NDArray[np.intp]) -> Any:
+        return self.transposed[index] if self.scale is None else super().features(index)
+
 
 class SparseRows(RowBlocks):
     """A CSR matrix (N, D) in memory; centring is implicit, so it stays sparse. One block, its products threaded."""

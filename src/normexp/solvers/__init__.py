@@ -1,10 +1,23 @@
 """Floor 5: how a softmax regression reaches its optimum. One algorithm per file."""
 
+from normexp.solvers.corner_fit import CornerProblem as CornerProblem
+from normexp.solvers.corner_fit import fit_penalised as fit_penalised
 from normexp.solvers.fit import fit_softmax_regression as fit_softmax_regression
 from normexp.solvers.fit import prefers_rows as prefers_rows
 from normexp.solvers.outcome import Fitted as Fitted
 from normexp.solvers.outcome import Outcome as Outcome
 from normexp.solvers.outcome import Solution as Solution
+from normexp.solvers.penalty import Penalty as Penalty
 from normexp.solvers.truncated_newton import Step as Step
 
-__all__ = ["Fitted", "Outcome", "Solution", "Step", "fit_softmax_regression", "prefers_rows"]
+__all__ = [
+    "CornerProblem",
+    "Fitted",
+    "Outcome",
+    "Penalty",
+    "Solution",
+    "Step",
+    "fit_penalised",
+    "fit_softmax_regression",
+    "prefers_rows",
+]

@@ -29,7 +29,7 @@ def fit_softmax_regression(
     weight: F64,
     *,
     n_classes: int,
-    ridge: float,
+    ridge: float | F64,
     fit_intercept: bool = True,
     tol: float = 1e-6,
     max_iter: int = 1000,
@@ -37,7 +37,7 @@ def fit_softmax_regression(
     rng: np.random.Generator | None = None,
     callback: Callable[[Step], None] | None = None,
 ) -> Fitted:
-    """Minimise sum_i w_i loss_i + ridge/2 |W|^2 over W (D, S) and, if asked, an unpenalised intercept.
+    """Minimise sum_i w_i loss_i + 1/2 sum_j ridge_j |W_j|^2 over W (D, S) and, if asked, an unpenalised intercept.
 
     Parameters
     ----------
@@ -48,8 +48,8 @@ def fit_softmax_regression(
         Row weights, not negative.
     n_classes : int
         Two classes have one score column, S = 1; more have S = n_classes.
-    ridge : float
-        Penalty on the squared coefficients on the table's scale; 0 for none.
+    ridge : float or ndarray (D,)
+        Penalty on the squared coefficients on the table's scale, of all features or of each; 0 for none.
     fit_intercept : bool
     tol : float
         Certified relative suboptimality at which to stop.
@@ -67,7 +67,7 @@ def fit_softmax_regression(
     began = time.perf_counter()
     n_scores = 1 if n_classes == 2 else n_classes
     raw = row_blocks(X, n_scores)
-    with _blas().limit(limits=1, user_api="blas"):  # the blocks are the threads' work, not the products
+    with blas().limit(limits=1, user_api="blas"):  # the blocks are the threads' work, not the products
         centre, scale = column_map(raw, weight, centred=fit_intercept)
         rows = raw.seen_through(centre, scale)
         objective = SoftmaxObjective(
@@ -139,6 +139,6 @@ def column_map(rows: RowBlocks, weight: F64, *, centred: bool) -> tuple[F64, F64
 
 
 @cache
-def _blas() -> ThreadpoolController:
+def blas() -> ThreadpoolController:
     """The thread pools of the BLAS; looking for them costs milliseconds, so it is done once."""
     return ThreadpoolController()

@@ -164,7 +164,7 @@ class SoftmaxObjective:
         share, mixed, entropy = self.mixture(point.grad_shift, point.entropy)
         pull = point.pull
         if share > 0.0:
-            column_sum, class_sum = self._origin()
+            column_sum, class_sum = self.origin()
             pull = (1 - share) * pull + share * (np.outer(column_sum, mixed) - class_sum)
         return entropy - 0.5 * float(np.sum(np.square(pull) / self.ridge[:, None]))
 
@@ -208,7 +208,7 @@ class SoftmaxObjective:
                 return False
         return True
 
-    def _origin(self) -> tuple[F64, F64]:
+    def origin(self) -> tuple[F64, F64]:
         """Return sum_i s_i x_i and sum_i s_i x_i y_i', which one pass gives."""
         if self._origin_pull is None:
 

@@ -116,6 +116,19 @@ class HessianFactor(Preconditioner):
         return np.ascontiguousarray(table[:-1]), table[-1].copy()
 
 
+def class_moments(design: F64, weight: F64, prob: F64) -> F64:
+    """sum_i weight_i (diag(p_i) - p_i p_i') (x) x_i x_i' for design (n, J) and prob (n, S): (S, J, S, J)."""
+    n_scores, size = prob.shape[1], design.shape[1]
+    moments = np.empty((n_scores, size, n_scores, size))
+    for k in range(n_scores):
+        for j in range(k + 1):
+            pair = prob[:, k] * (1 - prob[:, k]) if j == k else -prob[:, k] * prob[:, j]
+            product = design.T @ (design * (weight * pair)[:, None])
+            moments[k, :, j, :] = product
+            moments[j, :, k, :] = product.T
+    return moments
+
+
 def fit_hessian(
     objective: SoftmaxObjective, rng: np.random.Generator, rows_wanted: int, floor: F64 | None
 ) -> HessianFactor:
@@ -131,14 +144,7 @@ def fit_hessian(
         design = np.empty((len(chosen), size))
         design[:, :-1] = block.table()[chosen]
         design[:, -1] = 1.0 if objective.fit_intercept else 0.0
-        moments = np.empty((n_scores, size, n_scores, size))
-        for k in range(n_scores):
-            for j in range(k + 1):
-                pair = p[:, k] * (1 - p[:, k]) if j == k else -p[:, k] * p[:, j]
-                product = design.T @ (design * (s * pair)[:, None])
-                moments[k, :, j, :] = product
-                moments[j, :, k, :] = product.T
-        return (moments,)
+        return (class_moments(design, s, p),)
 
     (moments,) = objective.rows.sum(part)
     matrix = moments.reshape(n_scores * size, n_scores * size)

@@ -27,7 +27,7 @@ F64 = NDArray[np.float64]
 
 # A step that brings less than a quarter of its promise is cut; from three quarters on the model is trusted more
 # (the ratios of Conn, Gould & Toint 2000, section 17.1).
-_POOR, _GOOD = 0.25, 0.75
+POOR, _GOOD = 0.25, 0.75
 _DAMP_FIRST, _DAMP_FACTOR = 1 / 16, 4.0
 _MAX_POLISH = 8
 
@@ -96,10 +96,10 @@ def minimise(
 
     for iteration in range(max_iter + 1):
         best_bound = max(best_bound, problem.bound(point))
-        gap = _relative_gap(point.value, best_bound)
+        gap = relative_gap(point.value, best_bound)
         if problem.penalised and gap <= tol:
             point = problem.settled(point)
-            gap = _relative_gap(point.value, best_bound)
+            gap = relative_gap(point.value, best_bound)
             if gap <= tol:
                 return ended(point, Outcome.CERTIFIED, gap, iteration)
         if not problem.penalised and (outcome := _unpenalised_ending(problem, point, start_gradient, tol)):
@@ -120,24 +120,31 @@ def minimise(
             polishing += 1
             if not better or polishing > _MAX_POLISH:
                 best_bound = max(best_bound, problem.bound(trial))
-                gap = _relative_gap(trial.value, best_bound)
+                gap = relative_gap(trial.value, best_bound)
                 certified = problem.penalised and gap <= tol
                 return ended(trial, Outcome.CERTIFIED if certified else Outcome.FLAT, gap, iteration + 1)
             point = trial
             continue
         ratio = decrease / inner.decrease
-        if not ratio >= _POOR:  # also when the value overflowed
+        if not ratio >= POOR:  # also when the value overflowed
             trial = _timed(clock, "points", partial(problem.cut, point, inner))
-            problem.damping = min(1.0, max(_DAMP_FIRST, _DAMP_FACTOR * problem.damping))
-        elif ratio > _GOOD:
-            problem.damping = problem.damping / _DAMP_FACTOR if problem.damping > _DAMP_FIRST else 0.0
+        problem.damping = damped(problem.damping, ratio)
         point = trial
         if callback is not None:
             callback(Step(iteration + 1, point.value, best_bound, gap, inner.iterations))
     raise AssertionError("the loop returns")
 
 
-def _relative_gap(value: float, bound: float) -> float:
+def damped(damping: float, ratio: float) -> float:
+    """Return the damping after a step that brought this ratio of its promise (NaN: the value overflowed)."""
+    if not ratio >= POOR:
+        return min(1.0, max(_DAMP_FIRST, _DAMP_FACTOR * damping))
+    if ratio > _GOOD:
+        return damping / _DAMP_FACTOR if damping > _DAMP_FIRST else 0.0
+    return damping
+
+
+def relative_gap(value: float, bound: float) -> float:
     """(f - bound) / bound, an upper bound on (f - f*) / f*; infinite while the bound says nothing."""
     return max(0.0, (value - bound) / bound) if bound > 0 else np.inf
 
