@@ -16,7 +16,7 @@ from normexp.linear_model.generative import LinearDiscriminant, NaiveBayesSoftma
 from normexp.linear_model.head import FLOATS, LinearHead, dense
 from normexp.linear_model.parameters import check_parameters, check_row_weights
 from normexp.linear_model.penalties import penalty_of
-from normexp.solvers import Step, fit_penalised
+from normexp.solvers import Fitted, Step, fit_penalised
 
 _LOGGER = logging.getLogger("normexp")
 
@@ -204,13 +204,17 @@ class SoftmaxClassifier(LinearHead):
             rng=self._generator(),
             callback=_log if self.verbose else None,
         )
-        self.coef_: Any = np.ascontiguousarray(fitted.coef.T, dtype=X.dtype)
-        self.intercept_ = fitted.intercept.astype(X.dtype)
+        return self._take(fitted, X.dtype)
+
+    def _take(self, fitted: Fitted, dtype: Any) -> Self:
+        """Take over what a solver found, in the dtype of the rows, and warn where that is no optimum."""
+        self.coef_: Any = np.ascontiguousarray(fitted.coef.T, dtype=dtype)
+        self.intercept_ = fitted.intercept.astype(dtype)
         self.solution_ = fitted.solution
         self.suboptimality_ = fitted.solution.suboptimality
         self.n_iter_ = np.array([fitted.solution.n_iter], dtype=np.int32)
         if self.max_iter > 0 and not fitted.solution.converged:
-            warnings.warn(f"SoftmaxClassifier.fit: {fitted.solution.outcome.value}", ConvergenceWarning, stacklevel=2)
+            warnings.warn(f"SoftmaxClassifier.fit: {fitted.solution.outcome.value}", ConvergenceWarning, stacklevel=3)
         return self
 
     def _generator(self) -> np.random.Generator:

@@ -10,10 +10,10 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 
 from normexp.base.errors import RangeError
-from normexp.linear_model.head import FLOATS, LinearHead, dense
+from normexp.linear_model.head import FLOATS, LinearHead
 from normexp.linear_model.parameters import check_row_weights
+from normexp.linear_model.penalty_path import fitted_path, strengths
 from normexp.linear_model.softmax_classifier import SoftmaxClassifier
-from normexp.solvers import prefers_rows
 
 # The folds are compared by their scores, which a finer optimum does not move.
 _PATH_TOL = 1e-4
@@ -27,6 +27,12 @@ class SoftmaxClassifierCV(LinearHead):
     ----------
     Cs : int or array-like of float
         So many values between 1e-4 and 1e4, evenly in the logarithm; or the values. Larger means less penalty.
+    penalty : {"l2", "l1", "elasticnet", "group_lasso"}
+        As in `SoftmaxClassifier`.
+    l1_ratios : array-like of float or None
+        Ratios to try, for "elasticnet" (needed) and "group_lasso".
+    penalty_factor : array-like (D,) or None
+        Multiplies the penalty of each feature.
     cv : int, splitter or iterable
         Folds, stratified by class when a number is given.
     scoring : str or callable
@@ -48,7 +54,11 @@ class SoftmaxClassifierCV(LinearHead):
         The chosen value.
     Cs_ : ndarray (M,)
         The values tried, ascending.
-    scores_ : ndarray (n_folds, M)
+    l1_ratio_ : float or None
+        The chosen ratio; None where none were given.
+    l1_ratios_ : ndarray (R,)
+        The ratios tried, only where some were given.
+    scores_ : ndarray (n_folds, M), or (n_folds, R, M) with ratios
         Score of each fold at each value.
     coef_ : ndarray (S, D)
         S is 1 for two classes and K for more.
@@ -63,7 +73,8 @@ class SoftmaxClassifierCV(LinearHead):
     -----
     In each fold the values are taken from the strongest penalty to the weakest, each fit started at the one before.
     Of equal mean scores the stronger penalty is taken. Held-out rows of a class that a fold's training rows lack are
-    not scored. The cost is (folds x M) warm-started fits and one more.
+    not scored. The cost is (folds x R x M) warm-started fits and one more; penalties with corners visit few features
+    along the way (the sequential strong rule, checked).
 
     Examples
     --------
@@ -78,6 +89,9 @@ class SoftmaxClassifierCV(LinearHead):
         self,
         *,
         Cs: int | ArrayLike = 10,
+        penalty: str | None = "l2",
+        l1_ratios: ArrayLike | None = None,
+        penalty_factor: ArrayLike | None = None,
         cv: Any = 5,
         scoring: Any = "neg_log_loss",
         fit_intercept: bool = True,
@@ -87,6 +101,9 @@ class SoftmaxClassifierCV(LinearHead):
         random_state: Any = None,
     ) -> None:
         self.Cs = Cs
+        self.penalty = penalty
+        self.l1_ratios = l1_ratios
+        self.penalty_factor = penalty_factor
         self.cv = cv
         self.scoring = scoring
         self.fit_intercept = fit_intercept
@@ -112,7 +129,7 @@ class SoftmaxClassifierCV(LinearHead):
         SoftmaxClassifierCV
             Itself.
         """
-        grid = self._grid()
+        grid, ratios = strengths(self.Cs, "SoftmaxClassifierCV.fit"), self._ratios()
         rows: Any
         rows, labels = validate_data(self, X, y, accept_sparse="csr", dtype=FLOATS, accept_large_sparse=False)
         check_classification_targets(labels)
@@ -125,14 +142,19 @@ class SoftmaxClassifierCV(LinearHead):
             )
         scorer = get_scorer(self.scoring) if isinstance(self.scoring, str) else self.scoring
         folds = check_cv(self.cv, labels, classifier=True).split(rows, labels)
+        folds = [(used[counted[used]], held[counted[held]]) for used, held in folds]
         scores = [
-            self._path(grid, rows, labels, weight, used[counted[used]], held[counted[held]], scorer)
+            [self._path(grid, ratio, rows, labels, weight, used, held, scorer) for ratio in ratios]
             for used, held in folds
         ]
         self.Cs_, self.scores_ = grid, np.array(scores)
-        mean = self.scores_.mean(axis=0)
-        self.C_ = float(grid[int(np.argmax(mean))])
-        model = self._model(self.C_, self.tol).fit(rows, labels, sample_weight=weight)
+        best_ratio, best = self._best(self.scores_.mean(axis=0), ratios)
+        self.C_, self.l1_ratio_ = float(grid[best]), ratios[best_ratio]
+        if self.l1_ratios is None:
+            self.scores_ = self.scores_[:, 0]
+        else:
+            self.l1_ratios_ = np.array(ratios)
+        model = self._model(self.C_, self.l1_ratio_, self.tol).fit(rows, labels, sample_weight=weight)
         for name in ("coef_", "intercept_", "classes_", "n_iter_", "suboptimality_", "solution_"):
             setattr(self, name, getattr(model, name))
         return self
@@ -140,6 +162,7 @@ class SoftmaxClassifierCV(LinearHead):
     def _path(
         self,
         grid: NDArray[np.float64],
+        ratio: float | None,
         rows: Any,
         labels: NDArray[Any],
         weight: NDArray[np.float64] | None,
@@ -156,39 +179,44 @@ class SoftmaxClassifierCV(LinearHead):
             )
         table, inner = rows[used], None if weight is None else weight[used]
         outer = {} if weight is None else {"sample_weight": weight[held]}
-        starts = not prefers_rows(len(used), rows.shape[1])
-        model: SoftmaxClassifier | None = None
-        scores = []
-        for C in grid:
-            start = None
-            if model is not None and starts:
-                start = dense(model.coef_)
-                start = np.column_stack([start, model.intercept_]) if self.fit_intercept else start
-            model = self._model(float(C), max(self.tol, _PATH_TOL), init=start)
-            model.fit(table, labels[used], sample_weight=inner)
-            scores.append(float(scorer(model, rows[held], labels[held], **outer)))
-        return scores
+        template = self._model(1.0, ratio, max(self.tol, _PATH_TOL))
+        return [
+            float(scorer(model, rows[held], labels[held], **outer))
+            for model in fitted_path(template, grid, table, labels[used], inner)
+        ]
 
-    def _model(self, C: float, tol: float, init: Any = None) -> SoftmaxClassifier:
+    def _model(self, C: float, ratio: float | None, tol: float) -> SoftmaxClassifier:
         return SoftmaxClassifier(
             C=C,
+            penalty=self.penalty,
+            l1_ratio=ratio,
+            penalty_factor=self.penalty_factor,
             fit_intercept=self.fit_intercept,
             class_weight=self.class_weight,
             tol=tol,
             max_iter=self.max_iter,
-            init=init,
             random_state=self.random_state,
         )
 
-    def _grid(self) -> NDArray[np.float64]:
-        """The values of C, ascending."""
-        if isinstance(self.Cs, (int, np.integer)) and not isinstance(self.Cs, bool):
-            if self.Cs < 1:
-                raise RangeError(f"SoftmaxClassifierCV.fit: Cs is {self.Cs}; at least 1 value is needed.")
-            return np.logspace(-4, 4, int(self.Cs))
-        grid = np.unique(np.asarray(self.Cs, dtype=np.float64))
-        if grid.ndim != 1 or not len(grid) or not np.all(np.isfinite(grid) & (grid > 0)):
+    def _ratios(self) -> list[float | None]:
+        """Return the ratios to try; [None] when none are given."""
+        if self.l1_ratios is None:
+            if self.penalty == "elasticnet":
+                raise RangeError(
+                    "SoftmaxClassifierCV.fit: l1_ratios is None; with penalty='elasticnet' the ratios to try are "
+                    "needed, such as [0.1, 0.5, 0.9]."
+                )
+            return [None]
+        ratios = np.unique(np.asarray(self.l1_ratios, dtype=np.float64))
+        if not len(ratios) or self.penalty not in {"elasticnet", "group_lasso"}:
             raise RangeError(
-                f"SoftmaxClassifierCV.fit: Cs is {self.Cs!r}; how many values, or finite values above 0, are needed."
+                f"SoftmaxClassifierCV.fit: l1_ratios is {self.l1_ratios!r} and penalty {self.penalty!r}; ratios "
+                "between 0 and 1 go with 'elasticnet' and 'group_lasso'."
             )
-        return grid
+        return [float(ratio) for ratio in ratios]
+
+    @staticmethod
+    def _best(mean: NDArray[np.float64], ratios: list[float | None]) -> tuple[int, int]:
+        """Position of the best ratio and of the best C; of equal scores the stronger penalty, then the sparser one."""
+        best = int(np.argmax(mean.max(axis=0)))
+        return len(ratios) - 1 - int(np.argmax(mean[::-1, best])), best

@@ -27,6 +27,8 @@ F64 = NDArray[np.float64]
 
 # Features that a first working set may hold; it doubles as it must.
 _FIRST = 256
+# From here on the strong rule leaves nothing out: the features that ought to move choose the set instead.
+_LONG_STEP = 2.0
 # A Hessian of few unknowns is always formed; of more only where that takes less than so many operations.
 _FEW_UNKNOWNS, _OPERATIONS = 600, 4e10
 # Rows times features of a sparse table that may be made dense to form a Hessian.
@@ -135,7 +137,7 @@ def _working_set(
     at_work = (penalty.size(place.point.coef) > 0) | (penalty.corner == 0)
     members: NDArray[np.bool_] = at_work | (before & kept)
     violation = np.where(members | ~kept, 0.0, penalty.violation(place.point.coef, place.point.grad_coef))
-    if ratio is not None:
+    if ratio is not None and ratio < _LONG_STEP:
         strong = penalty.dual_size(place.point.grad_coef) >= (2.0 - ratio) * penalty.corner
         members |= strong & kept
     count = int(members.sum())
