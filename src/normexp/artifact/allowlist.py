@@ -36,6 +36,7 @@ NORMEXP: Final = (
     | _of("normexp.decide.selective", "SelectiveClassifier")
     | _of("normexp.trusted.table_classifier", "TableClassifier")
     | _of("normexp.solvers.outcome", "Solution")
+    | _of("normexp.solvers.running", "Running")
     | _of("normexp.trusted.labelled", "TrainingFacts")
     | _of("normexp.tables.source", "Column Schema")
     | _of("normexp.tables.encoding", "TableEncoder")

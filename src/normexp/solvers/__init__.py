@@ -8,6 +8,10 @@ from normexp.solvers.outcome import Fitted as Fitted
 from normexp.solvers.outcome import Outcome as Outcome
 from normexp.solvers.outcome import Solution as Solution
 from normexp.solvers.penalty import Penalty as Penalty
+from normexp.solvers.running import Running as Running
+from normexp.solvers.running import absorb as absorb
+from normexp.solvers.running import first_of_a_stream as first_of_a_stream
+from normexp.solvers.running import summed_up as summed_up
 from normexp.solvers.truncated_newton import Step as Step
 
 __all__ = [
@@ -15,9 +19,13 @@ __all__ = [
     "Fitted",
     "Outcome",
     "Penalty",
+    "Running",
     "Solution",
     "Step",
+    "absorb",
+    "first_of_a_stream",
     "fit_penalised",
     "fit_softmax_regression",
     "prefers_rows",
+    "summed_up",
 ]

@@ -22,6 +22,10 @@ class Outcome(Enum):
         "coefficients grew without end and were stopped. Give a penalty (a finite C) to get one."
     )
     MAX_ITER = "max_iter steps were not enough to reach the optimum within tol; raise max_iter."
+    RUNNING = (
+        "The optimum of the running objective is reached: recent rows count exactly, earlier ones by the quadratic "
+        "expansion of their loss."
+    )
     NOT_STARTED = "max_iter is 0: the coefficients are the starting point."
 
     def __reduce__(self) -> tuple[type["Outcome"], tuple[str]]:
@@ -31,7 +35,7 @@ class Outcome(Enum):
     @property
     def converged(self) -> bool:
         """Whether the coefficients are an optimum within the asked tolerance (or within rounding)."""
-        return self in {Outcome.CERTIFIED, Outcome.FLAT, Outcome.GRADIENT}
+        return self in {Outcome.CERTIFIED, Outcome.FLAT, Outcome.GRADIENT, Outcome.RUNNING}
 
 
 @dataclass(frozen=True)

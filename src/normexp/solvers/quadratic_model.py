@@ -29,6 +29,22 @@ _SWEEPS_MATRIX, _SWEEPS_FEATURES = 2000, 12
 _FINER = 1e-3
 
 
+def hessian_of(objective: SoftmaxObjective) -> F64:
+    """Hessian of the losses at the point evaluated last, feature by feature, intercepts last: (U, U), U = (D + 1) S."""
+    scores, size = objective.n_scores, objective.rows.n_features + 1
+
+    def part(block: Block) -> tuple[F64]:
+        design = np.ones((block.rows.stop - block.rows.start, size))
+        design[:, :-1] = block.table()
+        if not objective.fit_intercept:
+            design[:, -1] = 0.0
+        return (class_moments(design, objective.weight[block.rows], objective.curved_prob(block.rows)),)
+
+    (moments,) = objective.rows.sum(part)
+    objective.n_passes += 1
+    return np.ascontiguousarray(moments.transpose(1, 0, 3, 2)).reshape(size * scores, size * scores)
+
+
 class ModelStep(NamedTuple):
     """A step, what the model promises of it, and the sweeps it took."""
 
@@ -70,17 +86,8 @@ class MatrixModel(QuadraticModel):
         objective = self.objective
         scores, size = objective.n_scores, len(coef)
 
-        def part(block: Block) -> tuple[F64]:
-            design = np.ones((block.rows.stop - block.rows.start, size))
-            design[:, :-1] = block.table()
-            if not objective.fit_intercept:
-                design[:, -1] = 0.0
-            return (class_moments(design, objective.weight[block.rows], objective.curved_prob(block.rows)),)
-
-        (moments,) = objective.rows.sum(part)
-        objective.n_passes += 1
-        blocks = np.ascontiguousarray(moments.transpose(1, 0, 3, 2))  # (D + 1, S, D + 1, S)
-        hessian = blocks.reshape(size * scores, size * scores)
+        hessian = hessian_of(objective)
+        blocks = hessian.reshape(size, scores, size, scores)
         diagonal = np.einsum("jj->j", hessian)
         diagonal += np.repeat(self.ridge, scores)
         own = np.einsum("jkjl->jkl", blocks)

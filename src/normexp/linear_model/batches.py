@@ -1,0 +1,96 @@
+"""Fitting batch by batch: the checks of one batch, and what an estimator keeps between two."""
+
+import warnings
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import validate_data
+
+from normexp.base.errors import NormexpWarning, RangeError
+from normexp.linear_model.head import FLOATS
+from normexp.linear_model.parameters import check_parameters, check_row_weights
+from normexp.linear_model.penalties import penalty_of
+from normexp.solvers import Fitted, Outcome, Running, Solution, absorb, first_of_a_stream
+
+
+def take_batch(
+    model: Any, X: Any, y: ArrayLike, classes: ArrayLike | None, sample_weight: ArrayLike | None
+) -> tuple[Running, Fitted, Any]:
+    """Check a batch and take it in; return what is known afterwards, the fit, and the dtype of the rows."""
+    check_parameters(model)
+    running: Running | None = model._running  # noqa: SLF001  (the estimator's own, looked after here)
+    if running is None and hasattr(model, "coef_"):
+        warnings.warn(
+            "SoftmaxClassifier.partial_fit: the fit before kept no summary of its rows, so the batches start anew; take "
+            "its rows in by partial_fit, or fit all rows together.",
+            NormexpWarning,
+            stacklevel=3,
+        )
+    rows: Any
+    rows, labels = validate_data(
+        model, X, y, accept_sparse="csr", dtype=FLOATS, accept_large_sparse=False, reset=running is None
+    )
+    check_classification_targets(labels)
+    known = _classes(model, classes, running)
+    strange = np.flatnonzero(~np.isin(labels, known))
+    if strange.size:
+        raise RangeError(
+            f"SoftmaxClassifier.partial_fit: y[{strange[0]}] is {labels[strange[0]].item()!r}, which is not among the "
+            f"classes of the first call, {known.tolist()[:8]!r}; name all labels that may ever come there."
+        )
+    weight = check_row_weights(sample_weight, rows.shape[0]) * _class_factors(model, labels)
+    penalty = penalty_of(model, rows.shape[1])
+    if running is None:
+        running = first_of_a_stream(rows, weight, n_classes=len(known), fit_intercept=bool(model.fit_intercept))
+        if penalty.has_corners and running.information.ndim == 1:
+            raise RangeError(
+                f"SoftmaxClassifier.partial_fit: penalty is {model.penalty!r} and there are {len(running.linear)} "
+                "coefficients; with corners 3000 are kept track of at most: use penalty='l2', or fit."
+            )
+    target = np.searchsorted(known, labels).astype(np.intp)
+    running = absorb(running, rows, target, weight, penalty, tol=float(model.tol))
+    model.classes_ = known
+    solution = Solution(
+        outcome=Outcome.RUNNING,
+        objective=running.value,
+        suboptimality=np.inf,
+        n_iter=running.n_steps,
+        n_passes=running.n_steps,
+        seconds={},
+    )
+    return running, Fitted(*running.on_the_table(), solution), rows.dtype
+
+
+def _classes(model: Any, classes: ArrayLike | None, running: Running | None) -> NDArray[Any]:
+    """Return all classes of the stream, sorted."""
+    if classes is None:
+        if running is None and not hasattr(model, "classes_"):
+            raise RangeError(
+                "SoftmaxClassifier.partial_fit: classes must be passed on the first call to partial_fit, because a "
+                "batch may lack some; pass all labels that may ever come."
+            )
+        return np.asarray(model.classes_)
+    given = np.unique(np.asarray(classes))
+    if len(given) < 2:
+        raise RangeError(
+            f"SoftmaxClassifier.partial_fit: classes holds one class only, {given.tolist()!r}; at least 2 are needed."
+        )
+    if running is not None and not np.array_equal(given, model.classes_):
+        raise RangeError(
+            f"SoftmaxClassifier.partial_fit: classes={given.tolist()!r} is not the same as on the first call, "
+            f"{model.classes_.tolist()!r}; leave it out, or call fit or clone to start anew."
+        )
+    return given
+
+
+def _class_factors(model: Any, labels: NDArray[Any]) -> NDArray[np.float64]:
+    if model.class_weight is None:
+        return np.ones(len(labels))
+    if isinstance(model.class_weight, str):
+        raise RangeError(
+            f"SoftmaxClassifier.partial_fit: class_weight {model.class_weight!r} needs the whole of y, which a batch "
+            "is not; pass a dict of weights, such as {label: n_rows / (n_classes * count)}."
+        )
+    return np.array([float(model.class_weight.get(label, 1.0)) for label in labels.tolist()])
