@@ -23,8 +23,8 @@ def take_batch(
     running: Running | None = model._running  # noqa: SLF001  (the estimator's own, looked after here)
     if running is None and hasattr(model, "coef_"):
         warnings.warn(
-            "SoftmaxClassifier.partial_fit: the fit before kept no summary of its rows, so the batches start anew; take "
-            "its rows in by partial_fit, or fit all rows together.",
+            "SoftmaxClassifier.partial_fit: the fit before kept no summary of its rows, so the batches start anew; "
+            "take its rows in by partial_fit, or fit all rows together.",
             NormexpWarning,
             stacklevel=3,
         )
