@@ -10,6 +10,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from normexp.base.errors import RangeError
+from normexp.linear_model.over_rows import over_rows
 from normexp.ops import log_softmax, softmax
 
 FLOATS = [np.float64, np.float32]
@@ -24,20 +25,24 @@ class LinearPosterior(ClassifierMixin, BaseEstimator):
     intercept_: NDArray[Any]
     classes_: NDArray[Any]
 
+    @over_rows
     def predict(self, X: Any) -> NDArray[Any]:
         """Most probable class of each row, (N,)."""
         scores = self._scores(X)
         best = (scores > 0).astype(np.intp) if scores.ndim == 1 else scores.argmax(axis=1)
         return np.asarray(self.classes_[best])
 
+    @over_rows
     def predict_proba(self, X: Any) -> Floats:
         """Probability of each class, (N, K), in the order of ``classes_``."""
         return np.asarray(softmax(self._logits(X)))
 
+    @over_rows
     def predict_log_proba(self, X: Any) -> Floats:
         """Logarithm of each class's probability, (N, K), accurate also where a probability is nearly 1."""
         return np.asarray(log_softmax(self._logits(X)))
 
+    @over_rows
     def predict_top_k(self, X: Any, k: int) -> tuple[NDArray[Any], Floats]:
         """Return the k most probable classes of each row, (N, k), and their probabilities, (N, k), largest first."""
         prob = self.predict_proba(X)  # whose very bits are promised: ops.top_k may differ in the last
@@ -82,6 +87,7 @@ class LinearPosterior(ClassifierMixin, BaseEstimator):
 class LinearHead(LinearPosterior):
     """Abstract: the same with its logits public."""
 
+    @over_rows
     def decision_function(self, X: Any) -> Floats:
         """Logits of each row.
 

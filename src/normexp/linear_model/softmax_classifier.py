@@ -2,6 +2,8 @@
 
 import logging
 import warnings
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Self, final
 
 import numpy as np
@@ -15,9 +17,12 @@ from normexp.base.errors import RangeError, ShapeError
 from normexp.linear_model.batches import take_batch
 from normexp.linear_model.generative import LinearDiscriminant, NaiveBayesSoftmax
 from normexp.linear_model.head import FLOATS, LinearHead, dense
+from normexp.linear_model.over_rows import is_streamed
 from normexp.linear_model.parameters import check_parameters, check_row_weights
 from normexp.linear_model.penalties import penalty_of
-from normexp.solvers import Fitted, Running, Step, fit_penalised, summed_up
+from normexp.linear_model.streamed import fit_rows
+from normexp.rows import ArrayRows
+from normexp.solvers import Fitted, Progress, Running, Step, fit_penalised, summed_up
 
 _LOGGER = logging.getLogger("normexp")
 
@@ -146,17 +151,31 @@ class SoftmaxClassifier(LinearHead):
         self.verbose = verbose
         self.random_state = random_state
 
-    def fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
+    def fit(
+        self,
+        X: Any,
+        y: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+        *,
+        checkpoint: str | Path | None = None,
+        progress: Callable[[Progress], None] | None = None,
+    ) -> Self:
         """Fit the coefficients.
 
         Parameters
         ----------
-        X : array-like or sparse matrix (N, D)
-            Features, float32 or float64 (others become float64); finite.
+        X : array-like or sparse matrix (N, D), or rows of ``normexp.rows``
+            Features, float32 or float64 (others become float64); finite. Rows from ``normexp.rows.from_parquet``,
+            ``from_npy`` or ``from_csr_shards`` stay on disk and are read in each pass.
         y : array-like (N,)
-            Class labels of any kind.
+            Class labels of any kind. May be left out for rows that know their target.
         sample_weight : array-like (N,), optional
             Weights of the rows, not negative.
+        checkpoint : path, optional
+            A file that takes the state of the fit after each step, in one piece. When it exists, and belongs to the
+            same problem, the fit goes on from it.
+        progress : callable, optional
+            Called with a ``normexp.solvers.Progress`` (rows read, rows a second, certified gap) after each chunk.
 
         Returns
         -------
@@ -176,8 +195,13 @@ class SoftmaxClassifier(LinearHead):
         check_parameters(self)
         if self._running is not None:
             self._running = None
+        log = log_step if self.verbose else None
+        if is_streamed(X):
+            return fit_rows(self, X, y, sample_weight, checkpoint=checkpoint, progress=progress, log=log)
         X, y = validate_data(self, X, y, accept_sparse="csr", dtype=FLOATS, order=None, accept_large_sparse=False)
         check_classification_targets(y)
+        if checkpoint is not None or progress is not None:
+            return fit_rows(self, ArrayRows(X), y, sample_weight, checkpoint=checkpoint, progress=progress, log=log)
         earlier = self._earlier_coefficients() if self.warm_start else None
         earlier_classes = getattr(self, "classes_", np.array([]))
         self.classes_, target = np.unique(y, return_inverse=True)
@@ -207,7 +231,7 @@ class SoftmaxClassifier(LinearHead):
             max_iter=int(self.max_iter),
             start=earlier if earlier is not None else self._given_start(X, y, weight, n_scores),
             rng=self._generator(),
-            callback=_log if self.verbose else None,
+            callback=log,
         )
         return self._take(fitted, X.dtype)
 
@@ -312,7 +336,8 @@ class SoftmaxClassifier(LinearHead):
         return start[:, :-1].T.copy(), start[:, -1].copy()
 
 
-def _log(step: Step) -> None:
+def log_step(step: Step) -> None:
+    """Tell the log of a Newton step."""
     _LOGGER.info(
         "step %d: objective %.10g, certified within %.3g, %d inner iterations",
         step.iteration, step.value, step.suboptimality, step.inner,

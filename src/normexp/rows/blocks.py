@@ -22,9 +22,19 @@ Parts = tuple[Any, ...]
 
 
 class Block(ABC):
-    """Some consecutive rows of the table, seen through the affine map of the columns."""
+    """Some consecutive rows of the table, seen through the affine map of the columns.
+
+    ``target`` and ``weight``, the class indices and weights of its rows, are set only where the labels lie with the
+    rows: in tables that are streamed.
+    """
 
     rows: slice
+    target: NDArray[np.intp]
+    weight: NDArray[np.float64]
+
+    @abstractmethod
+    def stored(self) -> Any:
+        """Return the rows as they are stored, neither centred nor scaled: an array or a CSR matrix (n, D)."""
 
     @abstractmethod
     def table(self) -> Floats:
@@ -120,4 +130,7 @@ def _fold(results: Iterator[Parts]) -> Parts:
 
 def _accumulate(total: list[Any], parts: Sequence[Any]) -> None:
     for position, part in enumerate(parts):
-        total[position] = total[position] + part
+        if isinstance(part, np.ndarray):
+            total[position] += part  # the first block's arrays are nobody else's
+        else:
+            total[position] = total[position] + part

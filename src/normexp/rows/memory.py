@@ -28,19 +28,45 @@ def row_blocks(X: Any, n_outputs: int) -> RowBlocks:
     return DenseRows(X, n_outputs)
 
 
-class _DenseBlock(Block):
+@dataclass(frozen=True)
+class ColumnMap:
+    """Centring and scaling of columns, and the precision that blocks compute in afterwards."""
+
+    centre: NDArray[np.float64] | None = None
+    scale: NDArray[np.float64] | None = None
+    precision: Any = np.float64
+
+    def apply(self, values: Floats) -> Floats:
+        """Return the rows centred and scaled, contiguous, in the working precision."""
+        if self.centre is None or self.scale is None:
+            return np.ascontiguousarray(values, dtype=self.precision)
+        if self.precision == np.float32:  # a Hessian product forgives what rounding does to a large mean
+            narrow: Floats = values - self.centre.astype(np.float32)
+            narrow *= (1.0 / self.scale).astype(np.float32)
+            return narrow
+        # Centre in float64: a float32 column with a large mean would lose its digits. Then round once.
+        mapped = values.astype(np.float64)
+        mapped -= self.centre
+        mapped /= self.scale
+        return mapped.astype(self.precision, copy=False)
+
+
+class DenseBlock(Block):
     """A dense block whose rows are read, centred and scaled when a thread gets to it."""
 
-    def __init__(self, source: "DenseRows", rows: slice) -> None:
+    def __init__(self, stored: Floats, rows: slice, column_map: ColumnMap) -> None:
         self.rows = rows
-        self._source = source
+        self._stored, self._map = stored, column_map
 
     @cached_property
     def _values(self) -> Floats:
-        return self._source.load(self.rows)
+        return self._map.apply(self._stored)
 
     def table(self) -> Floats:
         return self._values
+
+    def stored(self) -> Floats:
+        return self._stored
 
     def affine(self, coef: Floats, shift: Floats) -> Floats:
         scores = self._values @ coef.astype(self._values.dtype, copy=False)
@@ -52,12 +78,21 @@ class _DenseBlock(Block):
         return product.astype(np.float64, copy=False)
 
     def gram(self, weight: NDArray[np.float64]) -> NDArray[np.float64]:
-        weighted = self._values * weight.astype(self._values.dtype)[:, None]
-        return (self._values.T @ weighted).astype(np.float64, copy=False)
+        kept = np.flatnonzero(weight)
+        values = self._values
+        if 2 * len(kept) <= len(weight):  # most rows are not in the sample
+            values, weight = values[kept], weight[kept]
+        weighted = values * weight.astype(values.dtype)[:, None]
+        return (values.T @ weighted).astype(np.float64, copy=False)
 
     def column_moments(self, weight: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         values = self._values.astype(np.float64, copy=False)
         return weight @ values, weight @ np.square(values)
+
+
+def rows_of_a_block(n_features: int, n_outputs: int) -> int:
+    """Rows of a dense block, whose scores have n_outputs columns."""
+    return max(256, _BLOCK_NUMBERS // max(1, n_features + n_outputs))
 
 
 class DenseRows(RowBlocks):
@@ -90,36 +125,22 @@ class DenseRows(RowBlocks):
         self.dtype = X.dtype
         self.precision = np.dtype(precision)
         self._table, self._outputs = X, n_outputs
-        self._centre, self._scale = centre, scale
-        size = max(256, _BLOCK_NUMBERS // max(1, self.n_features + n_outputs))
-        self._starts = range(0, self.n_rows, size)
-        self._size = size
+        self._map = ColumnMap(centre, scale, self.precision)
+        self._size = rows_of_a_block(self.n_features, n_outputs)
+        self._starts = range(0, self.n_rows, self._size)
         threads = get_num_threads()
         self._pool = ThreadPoolExecutor(threads) if threads > 1 and len(self._starts) > 1 else None
         self._ready: Floats | None = None
         if centre is not None and X.size <= _COPY_NUMBERS:
-            self._ready = self._map(X)
-
-    def _map(self, values: Floats) -> Floats:
-        if self._centre is None or self._scale is None:
-            return np.ascontiguousarray(values, dtype=self.precision)
-        if self.precision == np.float32:  # a Hessian product forgives what rounding does to a large mean
-            narrow: Floats = values - self._centre.astype(np.float32)
-            narrow *= (1.0 / self._scale).astype(np.float32)
-            return narrow
-        # Centre in float64: a float32 column with a large mean would lose its digits. Then round once.
-        mapped = values.astype(np.float64)
-        mapped -= self._centre
-        mapped /= self._scale
-        return mapped.astype(self.precision, copy=False)
+            self._ready = self._map.apply(X)
 
     def blocks(self) -> Iterator[Block]:
+        stored, column_map = (
+            (self._table, self._map) if self._ready is None else (self._ready, ColumnMap(precision=self.precision))
+        )
         for start in self._starts:
-            yield _DenseBlock(self, slice(start, min(start + self._size, self.n_rows)))
-
-    def load(self, rows: slice) -> Floats:
-        """Return these rows, centred and scaled, in the working precision."""
-        return self._map(self._table[rows]) if self._ready is None else self._ready[rows]
+            rows = slice(start, min(start + self._size, self.n_rows))
+            yield DenseBlock(stored[rows], rows, column_map)
 
     def seen_through(self, centre: NDArray[np.float64], scale: NDArray[np.float64]) -> "DenseRows":
         return DenseRows(self._table, self._outputs, centre=centre, scale=scale, precision=self.precision)
@@ -127,14 +148,18 @@ class DenseRows(RowBlocks):
     def for_curvature(self) -> "DenseRows":
         if self.dtype != np.float32:
             return self
-        return DenseRows(self._table, self._outputs, centre=self._centre, scale=self._scale, precision=np.float32)
+        return DenseRows(
+            self._table, self._outputs, centre=self._map.centre, scale=self._map.scale, precision=np.float32
+        )
 
     def sum(self, fn: Callable[[Block], Parts]) -> Parts:
         return ordered_sum(fn, self.blocks(), self._pool)
 
 
-@dataclass(frozen=True)
-class _SparseBlock(Block):
+@dataclass
+class SparseBlock(Block):
+    """A CSR block; centring is implicit. Its products are split over the threads of ``pool`` into ``parts``."""
+
     rows: slice
     matrix: "sparse.csr_matrix"
     transposed: "sparse.csr_matrix"
@@ -142,6 +167,9 @@ class _SparseBlock(Block):
     scale: NDArray[np.float64] | None
     pool: ThreadPoolExecutor | None
     parts: int
+
+    def stored(self) -> Any:
+        return self.matrix
 
     def table(self) -> Floats:
         dense = np.asarray(self.matrix.todense())
@@ -204,7 +232,7 @@ class SparseRows(RowBlocks):
         self.dtype = X.dtype
         self.precision = np.dtype(np.float64)
         parts = get_num_threads() if X.nnz > 1 << 16 else 1
-        self._block = _SparseBlock(
+        self._block = SparseBlock(
             rows=slice(0, self.n_rows),
             matrix=X,
             transposed=X.T.tocsr() if transposed is None else transposed,

@@ -1,5 +1,7 @@
 """Floor 5: how a softmax regression reaches its optimum. One algorithm per file."""
 
+from normexp.solvers.checkpoint import Checkpoint as Checkpoint
+from normexp.solvers.checkpoint import digest as digest
 from normexp.solvers.corner_fit import CornerProblem as CornerProblem
 from normexp.solvers.corner_fit import fit_penalised as fit_penalised
 from normexp.solvers.fit import fit_softmax_regression as fit_softmax_regression
@@ -12,20 +14,28 @@ from normexp.solvers.running import Running as Running
 from normexp.solvers.running import absorb as absorb
 from normexp.solvers.running import first_of_a_stream as first_of_a_stream
 from normexp.solvers.running import summed_up as summed_up
+from normexp.solvers.streamed_fit import Meter as Meter
+from normexp.solvers.streamed_fit import Progress as Progress
+from normexp.solvers.streamed_fit import fit_streamed as fit_streamed
 from normexp.solvers.truncated_newton import Step as Step
 
 __all__ = [
+    "Checkpoint",
     "CornerProblem",
     "Fitted",
+    "Meter",
     "Outcome",
     "Penalty",
+    "Progress",
     "Running",
     "Solution",
     "Step",
     "absorb",
+    "digest",
     "first_of_a_stream",
     "fit_penalised",
     "fit_softmax_regression",
+    "fit_streamed",
     "prefers_rows",
     "summed_up",
 ]

@@ -1,12 +1,13 @@
 """Softmax regression in the space of its coefficients: preconditioned conjugate gradients."""
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from normexp.solvers.function import Objective, Point
 from normexp.solvers.metric import Metric
-from normexp.solvers.objective import Point, SoftmaxObjective
+from normexp.solvers.objective import SoftmaxObjective
 from normexp.solvers.preconditioner import Preconditioner
 from normexp.solvers.problem import LENGTHS, MAX_INNER, Inner, Problem, best_length, forcing_at
 
@@ -31,12 +32,31 @@ class Vector(NamedTuple):
         return Vector(self.coef + times * other.coef, self.shift + times * other.shift)
 
 
+class FitsPreconditioner(Protocol):
+    """Chooses and fits the preconditioner: ``Metric``, or ``StreamedMetric`` for rows that are not in memory."""
+
+    def fit(self, last_inner: int = 0) -> Preconditioner:
+        """Fit at the point evaluated last; last_inner: inner iterations of the step before."""
+        ...
+
+
 class CoefficientSpace(Problem[Point]):
     """The objective as it stands, its Newton systems preconditioned by ``Metric``'s choice."""
 
-    def __init__(self, objective: SoftmaxObjective, coef: F64, shift: F64, rng: np.random.Generator) -> None:
+    def __init__(
+        self,
+        objective: Objective,
+        coef: F64,
+        shift: F64,
+        rng: np.random.Generator,
+        *,
+        metric: FitsPreconditioner | None = None,
+    ) -> None:
         self._objective, self._first = objective, (coef, shift)
-        self._metric = Metric(objective, rng)
+        if metric is None:
+            assert isinstance(objective, SoftmaxObjective)  # noqa: S101  (rows elsewhere bring their own metric)
+            metric = Metric(objective, rng)
+        self._metric = metric
         self._preconditioner: Preconditioner | None = None
         self._last_inner = 0
         self.penalised = bool(np.all(objective.ridge > 0))
@@ -102,7 +122,7 @@ class CoefficientSpace(Problem[Point]):
         return point.coef, point.shift
 
 
-def _conjugate_gradients(objective: SoftmaxObjective, preconditioner: Preconditioner, point: Point) -> Inner:
+def _conjugate_gradients(objective: Objective, preconditioner: Preconditioner, point: Point) -> Inner:
     """Preconditioned conjugate gradients on H s = -g, from zero."""
     step = Vector(np.zeros_like(point.grad_coef), np.zeros_like(point.grad_shift))
     rest = Vector(-point.grad_coef, -point.grad_shift)

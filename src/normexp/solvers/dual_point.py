@@ -26,7 +26,8 @@ from scipy import linalg
 from scipy.special import xlog1py, xlogy
 
 from normexp.rows import Block
-from normexp.solvers.objective import Point, SoftmaxObjective
+from normexp.solvers.function import Point
+from normexp.solvers.objective import SoftmaxObjective
 from normexp.solvers.penalty import Penalty
 from normexp.solvers.preconditioner import class_moments, regularised_cholesky
 

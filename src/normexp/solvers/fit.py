@@ -15,7 +15,7 @@ from normexp.solvers.objective import SoftmaxObjective
 from normexp.solvers.outcome import Fitted, Solution
 from normexp.solvers.problem import Problem
 from normexp.solvers.row_space import RowSpace
-from normexp.solvers.truncated_newton import Step, minimise
+from normexp.solvers.truncated_newton import Ending, Step, minimise
 
 F64 = NDArray[np.float64]
 
@@ -76,9 +76,17 @@ def fit_softmax_regression(
         problem = _problem(objective, start, centre, scale, np.random.default_rng(0) if rng is None else rng)
         prepared = time.perf_counter() - began
         ending = minimise(problem, tol=tol, max_iter=max_iter, callback=callback)
+    seconds = {"prepare": prepared, **ending.seconds, "total": time.perf_counter() - began}
+    return on_the_tables_scale(ending, centre, scale, fit_intercept, objective.n_passes, seconds)
+
+
+def on_the_tables_scale(
+    ending: Ending, centre: F64, scale: F64, fit_intercept: bool, n_passes: int, seconds: dict[str, float]
+) -> Fitted:
+    """Turn the coefficients of centred and scaled columns into those of the table's own."""
     found = ending.coef / scale[:, None]
     shift = ending.shift - centre @ found
-    if n_scores > 1:  # a shift of all scores changes nothing: the one with mean zero is returned
+    if len(shift) > 1:  # a shift of all scores changes nothing: the one with mean zero is returned
         found -= found.mean(axis=1, keepdims=True)
         if fit_intercept:
             shift -= shift.mean()
@@ -87,10 +95,10 @@ def fit_softmax_regression(
         objective=ending.value,
         suboptimality=ending.suboptimality,
         n_iter=ending.n_iter,
-        n_passes=objective.n_passes,
-        seconds={"prepare": prepared, **ending.seconds, "total": time.perf_counter() - began},
+        n_passes=n_passes,
+        seconds=seconds,
     )
-    return Fitted(found, shift if fit_intercept else np.zeros(n_scores), solution)
+    return Fitted(found, shift if fit_intercept else np.zeros(len(shift)), solution)
 
 
 def prefers_rows(n_rows: int, n_features: int) -> bool:

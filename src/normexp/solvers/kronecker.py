@@ -59,9 +59,9 @@ def plain_moments(objective: SoftmaxObjective) -> F64:
     return np.asarray(moments)
 
 
-def rows_wanted(objective: SoftmaxObjective) -> int:
+def rows_for_moments(n_features: int) -> int:
     """Rows from which G is estimated."""
-    return max(4096, _ROWS_PER_FEATURE * objective.rows.n_features)
+    return max(4096, _ROWS_PER_FEATURE * n_features)
 
 
 def fit_kronecker(
@@ -69,7 +69,7 @@ def fit_kronecker(
 ) -> KroneckerFactor:
     """Fit both factors to the probabilities that the objective holds now."""
     rows = objective.curved_rows
-    wanted = rows_wanted(objective) if dense else rows.n_rows
+    wanted = rows_for_moments(rows.n_features) if dense else rows.n_rows
     sample = sample_rows(objective, wanted, rng)
 
     def part(block: Block) -> tuple[F64, F64, float]:
@@ -91,11 +91,16 @@ def fit_kronecker(
     moments, covariance, curved = rows.sum(part)
     if floor is not None and not sample.is_whole:
         moments = (1 - FLOOR) * moments + FLOOR * (curved / objective.total_weight) * floor
+    return from_moments(moments, covariance, curved, objective.ridge)
+
+
+def from_moments(moments: F64, covariance: F64, curved: float, ridge: F64) -> KroneckerFactor:
+    """Factorise sum_i s_i h_i x_i x_i' (D, D), or its diagonal (D,), and sum_i s_i cov(p_i) (S, S); curved: sum s h."""
     values, vectors = np.linalg.eigh(covariance / max(curved, _TINY))
     values = np.maximum(values, 0.0)
     shift_scale = values * curved
     shift_scale[values <= _NEGLIGIBLE * values.max(initial=0.0)] = 0.0
-    return KroneckerFactor(vectors, tuple(_groups(values, moments, objective.ridge)), shift_scale)
+    return KroneckerFactor(vectors, tuple(_groups(values, moments, ridge)), shift_scale)
 
 
 def _groups(values: F64, moments: F64, ridge: F64) -> list[tuple[NDArray[np.intp], F64]]:

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from normexp.solvers.class_blocks import ClassBlocks, fit_class_blocks
-from normexp.solvers.kronecker import fit_kronecker, plain_moments, rows_wanted
+from normexp.solvers.kronecker import fit_kronecker, plain_moments, rows_for_moments
 from normexp.solvers.objective import SoftmaxObjective
 from normexp.solvers.preconditioner import Preconditioner, fit_hessian, is_sampled
 
@@ -28,14 +28,8 @@ class Metric:
     def __init__(self, objective: SoftmaxObjective, rng: np.random.Generator) -> None:
         self._objective, self._rng = objective, rng
         rows = objective.rows
-        unknowns = objective.n_scores * (rows.n_features + 1)
-        self._sample = int(max(_ROWS_PER_UNKNOWN * unknowns, _CHEAP_OPERATIONS / unknowns**2))
-        sampled = min(rows.n_rows, self._sample)
-        forming = unknowns**2 * sampled
-        saved = _PASSES_SAVED * 4 * rows.n_rows * unknowns
-        self._use_hessian = (
-            not rows.is_sparse and unknowns <= _MAX_UNKNOWNS and forming <= max(saved, _CHEAP_OPERATIONS)
-        )
+        self._sample, fits_hessian = _hessian_plan(rows.n_rows, rows.n_features, objective.n_scores)
+        self._use_hessian = fits_hessian and not rows.is_sparse
         self._dense = rows.n_features <= _MAX_DENSE_FEATURES
         self._may_block = (
             self._dense
@@ -43,19 +37,36 @@ class Metric:
             and objective.n_scores > 1
             and objective.n_scores * (rows.n_features + 1) ** 2 <= _MAX_BLOCK_NUMBERS
         )
-        self._blocks: ClassBlocks | None = None
+        self.blocks: ClassBlocks | None = None  # once they were needed, they stay
         self._floor: NDArray[np.float64] | None = None
 
     def fit(self, last_inner: int = 0) -> Preconditioner:
         """Fit at the probabilities that the objective holds; last_inner: inner iterations of the step before."""
         objective = self._objective
         if self._may_block and not self._use_hessian and last_inner > _PATIENCE:
-            self._blocks = fit_class_blocks(objective, self._rng)
-        if self._blocks is not None:
-            return self._blocks
-        wanted = self._sample if self._use_hessian else rows_wanted(objective)
+            self.blocks = fit_class_blocks(objective, self._rng)
+        if self.blocks is not None:
+            return self.blocks
+        wanted = self._sample if self._use_hessian else rows_for_moments(objective.rows.n_features)
         if self._dense and self._floor is None and is_sampled(objective, wanted):
             self._floor = plain_moments(objective)
         if self._use_hessian:
             return fit_hessian(objective, self._rng, wanted, self._floor)
         return fit_kronecker(objective, self._rng, dense=self._dense, floor=self._floor)
+
+
+def rows_to_draw(n_rows: int, n_features: int, n_scores: int) -> int:
+    """How many rows of a dense table a preconditioner is estimated from; 0 for its diagonal, which takes them all."""
+    sample, fits_hessian = _hessian_plan(n_rows, n_features, n_scores)
+    if fits_hessian:
+        return sample
+    return rows_for_moments(n_features) if n_features <= _MAX_DENSE_FEATURES else 0
+
+
+def _hessian_plan(n_rows: int, n_features: int, n_scores: int) -> tuple[int, bool]:
+    """Rows that the Hessian itself would be estimated from, and whether forming it pays."""
+    unknowns = n_scores * (n_features + 1)
+    sample = int(max(_ROWS_PER_UNKNOWN * unknowns, _CHEAP_OPERATIONS / unknowns**2))
+    forming = unknowns**2 * min(n_rows, sample)
+    saved = _PASSES_SAVED * 4 * n_rows * unknowns
+    return sample, unknowns <= _MAX_UNKNOWNS and forming <= max(saved, _CHEAP_OPERATIONS)

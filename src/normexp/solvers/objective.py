@@ -8,31 +8,17 @@ Shapes: V is (D, S), c is (S,). For two classes S = 1 and the one score is that 
 class 0; for K > 2 classes S = K. P, the probabilities, is the only array of N x S numbers held.
 """
 
-from dataclasses import dataclass, field
-
 import numpy as np
 from numpy.typing import NDArray
 
 from normexp.backends import curvature
 from normexp.rows import Block, RowBlocks
+from normexp.solvers.function import Objective, Point, towards_labels, weighted_labels
 
 F64 = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class Point:
-    """Coefficients, and what one pass over the rows tells of them."""
-
-    coef: F64 = field(repr=False)
-    shift: F64 = field(repr=False)
-    value: float
-    entropy: float  # sum_i s_i H(p_i)
-    pull: F64 = field(repr=False)  # gradient of the data part, sum_i x_i (p_i - y_i)' s_i
-    grad_coef: F64 = field(repr=False)
-    grad_shift: F64 = field(repr=False)
-
-
-class SoftmaxObjective:
+class SoftmaxObjective(Objective):
     """The function that a solver minimises; counts its passes over the rows.
 
     Parameters
@@ -59,7 +45,7 @@ class SoftmaxObjective:
         self.n_passes = 0
         self.damping = 0.0
         self.total_weight = float(weight.sum())
-        self.class_weight = np.bincount(target, weights=weight, minlength=n_classes)
+        self.class_weight = np.bincount(target, weights=weight, minlength=n_classes).astype(np.float64, copy=False)
         self._prob = np.empty((rows.n_rows, self.n_scores), dtype=rows.dtype)
         self._origin_pull: tuple[F64, F64] | None = None
 
@@ -78,18 +64,7 @@ class SoftmaxObjective:
 
     def curved_prob(self, rows: slice) -> F64:
         """Probabilities whose covariance is the model's curvature: p, moved towards the label by the damping."""
-        p = self._prob[rows].astype(np.float64, copy=True)
-        if self.damping > 0.0:
-            member = np.zeros_like(p)
-            if p.shape[1] == 1:
-                member[:, 0] = self.target[rows] == 1
-                wrong = np.abs(member - p)
-            else:
-                index = np.arange(len(p)), self.target[rows]
-                member[index] = 1.0
-                wrong = 1.0 - p[index][:, None]
-            p += 0.5 * self.damping * wrong * (member - p)
-        return p
+        return towards_labels(self._prob[rows], self.target[rows], self.damping)
 
     def at(self, coef: F64, shift: F64) -> Point:
         """Evaluate value, gradient and entropy; keeps the probabilities for Hessian products."""
@@ -100,20 +75,9 @@ class SoftmaxObjective:
             loss, entropy = curvature.residual(scores, self.target[rows], self.weight[rows], self._prob[rows])
             return loss, entropy, block.adjoint(scores), scores.sum(axis=0)
 
-        loss, entropy, pull, grad_shift = self.rows.sum(part)
+        sums = self.rows.sum(part)
         self.n_passes += 1
-        penalised = self.ridge[:, None] * coef
-        if not self.fit_intercept:
-            grad_shift = np.zeros_like(grad_shift)
-        return Point(
-            coef=coef,
-            shift=shift,
-            value=float(loss + 0.5 * np.vdot(penalised, coef)),
-            entropy=float(entropy),
-            pull=pull,
-            grad_coef=pull + penalised,
-            grad_shift=grad_shift,
-        )
+        return self._point(coef, shift, sums)
 
     def curvature_along(self, coef: F64, shift: F64) -> tuple[F64, F64]:
         """Product of the Hessian at the last point with a direction (coef, shift)."""
@@ -143,55 +107,11 @@ class SoftmaxObjective:
 
         (losses,) = self.rows.sum(part)
         self.n_passes += 1
-        ridge = self.ridge[:, None]
-        flat = float(np.sum(ridge * point.coef * point.coef))
-        cross, bend = float(np.sum(ridge * point.coef * coef)), float(np.sum(ridge * coef * coef))
-        return np.asarray(losses + 0.5 * (flat + 2 * lengths * cross + lengths**2 * bend))
-
-    def dual_bound(self, point: Point) -> float:
-        """Lower bound on the minimum of f, from the probabilities at a point (Fenchel duality).
-
-        Any rows of probabilities q_i with sum_i s_i (q_i - y_i) = 0 (when there is an intercept) give
-
-            f* >= sum_i s_i H(q_i) - 1/2 sum_jk ( [sum_i s_i x_i (q_i - y_i)']_jk )^2 / lambda_j .
-
-        The probabilities p_i at the point miss the condition by the intercept's gradient e. The mixture
-        q_i = (1 - t) p_i + t r with r = n / S - (1 - t) e / (t S) meets it (n: weight of each class, S: of all),
-        with the smallest t for which r is not negative; H is concave, so the entropy needs no second pass.
-        """
-        if not np.all(self.ridge > 0):
-            return -np.inf
-        share, mixed, entropy = self.mixture(point.grad_shift, point.entropy)
-        pull = point.pull
-        if share > 0.0:
-            column_sum, class_sum = self.origin()
-            pull = (1 - share) * pull + share * (np.outer(column_sum, mixed) - class_sum)
-        return entropy - 0.5 * float(np.sum(np.square(pull) / self.ridge[:, None]))
-
-    def mixture(self, grad_shift: F64, entropy: float) -> tuple[float, F64, float]:
-        """Return t, r (a column for each score) and the entropy of the mixture that ``dual_bound`` explains."""
-        if not self.fit_intercept:
-            return 0.0, np.zeros(self.n_scores), entropy
-        error = np.array([-grad_shift[0], grad_shift[0]]) if self.n_scores == 1 else grad_shift
-        share = float(np.max(error / np.maximum(self.class_weight + error, np.finfo(float).tiny), initial=0.0))
-        if share <= 0.0:
-            return 0.0, np.zeros(self.n_scores), entropy
-        share = min(1.0, share * (1 + 1e-12))
-        mixed = np.maximum(self.class_weight - (1 - share) / share * error, 0.0)
-        mixed /= mixed.sum()
-        positive = mixed[mixed > 0]
-        mixed_entropy = -self.total_weight * float(np.sum(positive * np.log(positive)))
-        return share, mixed[-self.n_scores :], (1 - share) * entropy + share * mixed_entropy
+        return self._values(losses, point, coef, lengths)
 
     def members(self, rows: slice) -> F64:
         """Return the weighted labels w Y of some rows, (n, S)."""
-        target, weight = self.target[rows], self.weight[rows]
-        member = np.zeros((len(target), self.n_scores))
-        if self.n_scores == 1:
-            member[:, 0] = weight * (target == 1)
-        else:
-            member[np.arange(len(target)), target] = weight
-        return member
+        return weighted_labels(self.target[rows], self.weight[rows], self.n_scores)
 
     def separates(self) -> bool:
         """Whether the scores at the last point put every row's class strictly first: then they separate the classes."""

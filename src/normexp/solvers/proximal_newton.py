@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from normexp.solvers.dual_point import DualPoint, dual_point
-from normexp.solvers.objective import Point, SoftmaxObjective
+from normexp.solvers.function import Point
+from normexp.solvers.objective import SoftmaxObjective
 from normexp.solvers.outcome import Outcome
 from normexp.solvers.penalty import Penalty
 from normexp.solvers.problem import LENGTHS, best_length

@@ -14,8 +14,9 @@ from scipy import sparse
 
 from normexp.backends.coordinates import Corners, Effort, descend_features, descend_matrix
 from normexp.rows import Block
+from normexp.solvers.function import Point
 from normexp.solvers.manifold import Face, along_face
-from normexp.solvers.objective import Point, SoftmaxObjective
+from normexp.solvers.objective import SoftmaxObjective
 from normexp.solvers.penalty import Penalty
 from normexp.solvers.preconditioner import class_moments
 

@@ -21,7 +21,8 @@ from scipy import linalg, sparse
 from normexp.backends.coordinates import Corners, Effort, descend_matrix
 from normexp.rows import row_blocks
 from normexp.solvers.fit import blas, column_map
-from normexp.solvers.objective import Point, SoftmaxObjective
+from normexp.solvers.function import Point
+from normexp.solvers.objective import SoftmaxObjective
 from normexp.solvers.penalty import Penalty
 from normexp.solvers.preconditioner import regularised_cholesky
 from normexp.solvers.problem import LENGTHS, best_length

@@ -57,12 +57,23 @@ class Ending:
     seconds: dict[str, float]
 
 
+class Resumed(NamedTuple):
+    """How far a run has come, beside its point."""
+
+    n_iter: int
+    start_gradient: float
+    best_bound: float
+    damping: float
+
+
 def minimise(
     problem: Problem[P],
     *,
     tol: float,
     max_iter: int,
     callback: Callable[[Step], None] | None = None,
+    resumed: Resumed | None = None,
+    keep: Callable[[P, Resumed], None] | None = None,
 ) -> Ending:
     """Minimise a softmax regression from the problem's starting point.
 
@@ -76,6 +87,10 @@ def minimise(
         Newton steps at most.
     callback : callable, optional
         Called with a ``Step`` after each step.
+    resumed : Resumed, optional
+        How far an earlier run came, whose last point the problem starts at.
+    keep : callable, optional
+        Called after each step with the point and a ``Resumed``, from which the run can go on.
 
     Returns
     -------
@@ -88,13 +103,14 @@ def minimise(
     """
     clock = {"steps": 0.0, "points": 0.0}
     point = _timed(clock, "points", problem.start)
-    start_gradient = problem.gradient_size(point)
-    best_bound, polishing = -np.inf, 0
+    start_gradient, best_bound, polishing, first = problem.gradient_size(point), -np.inf, 0, 0
+    if resumed is not None:
+        first, start_gradient, best_bound, problem.damping = resumed
 
     def ended(at: P, outcome: Outcome, gap: float, n_iter: int) -> Ending:
         return Ending(*problem.solution(at), at.value, outcome, gap, n_iter, clock)
 
-    for iteration in range(max_iter + 1):
+    for iteration in range(first, max(first, max_iter) + 1):
         best_bound = max(best_bound, problem.bound(point))
         gap = relative_gap(point.value, best_bound)
         if problem.penalised and gap <= tol:
@@ -104,7 +120,7 @@ def minimise(
                 return ended(point, Outcome.CERTIFIED, gap, iteration)
         if not problem.penalised and (outcome := _unpenalised_ending(problem, point, start_gradient, tol)):
             return ended(point, outcome, np.inf, iteration)
-        if iteration == max_iter:
+        if iteration >= max_iter:
             return ended(point, Outcome.NOT_STARTED if max_iter == 0 else Outcome.MAX_ITER, gap, iteration)
         inner = _timed(clock, "steps", partial(problem.newton_step, point, refit=not polishing))
         trial = _timed(clock, "points", partial(problem.moved, point, inner))
@@ -130,6 +146,8 @@ def minimise(
             trial = _timed(clock, "points", partial(problem.cut, point, inner))
         problem.damping = damped(problem.damping, ratio)
         point = trial
+        if keep is not None:
+            keep(point, Resumed(iteration + 1, start_gradient, best_bound, problem.damping))
         if callback is not None:
             callback(Step(iteration + 1, point.value, best_bound, gap, inner.iterations))
     raise AssertionError("the loop returns")

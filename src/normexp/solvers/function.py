@@ -1,0 +1,160 @@
+"""What every form of the objective shares: the point that a pass describes, and the bound that duality gives."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from normexp.rows import RowBlocks
+
+F64 = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Point:
+    """Coefficients, and what one pass over the rows tells of them."""
+
+    coef: F64 = field(repr=False)
+    shift: F64 = field(repr=False)
+    value: float
+    entropy: float  # sum_i s_i H(p_i)
+    pull: F64 = field(repr=False)  # gradient of the data part, sum_i x_i (p_i - y_i)' s_i
+    grad_coef: F64 = field(repr=False)
+    grad_shift: F64 = field(repr=False)
+
+
+class Objective(ABC):
+    """A softmax regression as a function of its coefficients, wherever its rows lie.
+
+    Attributes
+    ----------
+    rows : RowBlocks
+        The table, centred and scaled.
+    ridge : ndarray (D,) float64
+        Penalty on each feature's squared coefficients, on the scale of ``rows``.
+    n_scores : int
+    fit_intercept : bool
+    total_weight : float
+    class_weight : ndarray (K,)
+        Weight of all rows of each class.
+    n_passes : int
+        Passes over the rows so far.
+    damping : float
+        How far the curvature is taken towards the labels, in [0, 1].
+    """
+
+    rows: RowBlocks
+    ridge: F64
+    n_scores: int
+    fit_intercept: bool
+    total_weight: float
+    class_weight: F64
+    n_passes: int
+    damping: float
+
+    @abstractmethod
+    def at(self, coef: F64, shift: F64) -> Point:
+        """Evaluate value, gradient and entropy; Hessian products are taken there from now on."""
+
+    @abstractmethod
+    def curvature_along(self, coef: F64, shift: F64) -> tuple[F64, F64]:
+        """Product of the Hessian at the last point with a direction (coef, shift)."""
+
+    @abstractmethod
+    def values_along(self, point: Point, coef: F64, shift: F64, lengths: F64) -> F64:
+        """Values of f at point + length * (coef, shift) for many lengths, in one pass."""
+
+    @abstractmethod
+    def sharpen(self) -> bool:
+        """Take Hessian products in float64 from the next evaluation on; whether they were not before."""
+
+    @abstractmethod
+    def separates(self) -> bool:
+        """Whether the scores at the last point put every row's class strictly first: then they separate the classes."""
+
+    @abstractmethod
+    def origin(self) -> tuple[F64, F64]:
+        """Return sum_i s_i x_i and sum_i s_i x_i y_i', which one pass gives."""
+
+    def _point(self, coef: F64, shift: F64, sums: tuple[float, float, F64, F64]) -> Point:
+        """Join what a pass summed, (loss, entropy, pull, gradient of the shifts), with the penalty."""
+        loss, entropy, pull, grad_shift = sums
+        penalised = self.ridge[:, None] * coef
+        return Point(
+            coef=coef,
+            shift=shift,
+            value=float(loss + 0.5 * np.vdot(penalised, coef)),
+            entropy=float(entropy),
+            pull=pull,
+            grad_coef=pull + penalised,
+            grad_shift=grad_shift if self.fit_intercept else np.zeros_like(grad_shift),
+        )
+
+    def _values(self, losses: F64, point: Point, coef: F64, lengths: F64) -> F64:
+        """Losses along a direction with the penalty there."""
+        ridge = self.ridge[:, None]
+        flat = float(np.sum(ridge * point.coef * point.coef))
+        cross, bend = float(np.sum(ridge * point.coef * coef)), float(np.sum(ridge * coef * coef))
+        return np.asarray(losses + 0.5 * (flat + 2 * lengths * cross + lengths**2 * bend))
+
+    def dual_bound(self, point: Point) -> float:
+        """Lower bound on the minimum of f, from the probabilities at a point (Fenchel duality).
+
+        Any rows of probabilities q_i with sum_i s_i (q_i - y_i) = 0 (when there is an intercept) give
+
+            f* >= sum_i s_i H(q_i) - 1/2 sum_jk ( [sum_i s_i x_i (q_i - y_i)']_jk )^2 / lambda_j .
+
+        The probabilities p_i at the point miss the condition by the intercept's gradient e. The mixture
+        q_i = (1 - t) p_i + t r with r = n / S - (1 - t) e / (t S) meets it (n: weight of each class, S: of all),
+        with the smallest t for which r is not negative; H is concave, so the entropy needs no second pass.
+        """
+        if not np.all(self.ridge > 0):
+            return -np.inf
+        share, mixed, entropy = self.mixture(point.grad_shift, point.entropy)
+        pull = point.pull
+        if share > 0.0:
+            column_sum, class_sum = self.origin()
+            pull = (1 - share) * pull + share * (np.outer(column_sum, mixed) - class_sum)
+        return entropy - 0.5 * float(np.sum(np.square(pull) / self.ridge[:, None]))
+
+    def mixture(self, grad_shift: F64, entropy: float) -> tuple[float, F64, float]:
+        """Return t, r (a column for each score) and the entropy of the mixture that ``dual_bound`` explains."""
+        if not self.fit_intercept:
+            return 0.0, np.zeros(self.n_scores), entropy
+        error = np.array([-grad_shift[0], grad_shift[0]]) if self.n_scores == 1 else grad_shift
+        share = float(np.max(error / np.maximum(self.class_weight + error, np.finfo(float).tiny), initial=0.0))
+        if share <= 0.0:
+            return 0.0, np.zeros(self.n_scores), entropy
+        share = min(1.0, share * (1 + 1e-12))
+        mixed = np.maximum(self.class_weight - (1 - share) / share * error, 0.0)
+        mixed /= mixed.sum()
+        positive = mixed[mixed > 0]
+        mixed_entropy = -self.total_weight * float(np.sum(positive * np.log(positive)))
+        return share, mixed[-self.n_scores :], (1 - share) * entropy + share * mixed_entropy
+
+
+def towards_labels(prob: NDArray[np.floating], target: NDArray[np.intp], damping: float) -> F64:
+    """Probabilities whose covariance is the model's curvature: p (n, S), moved towards the label by the damping."""
+    p: F64 = prob.astype(np.float64, copy=True)
+    if damping > 0.0:
+        member = np.zeros_like(p)
+        if p.shape[1] == 1:
+            member[:, 0] = target == 1
+            wrong = np.abs(member - p)
+        else:
+            index = np.arange(len(p)), target
+            member[index] = 1.0
+            wrong = 1.0 - p[index][:, None]
+        p += 0.5 * damping * wrong * (member - p)
+    return p
+
+
+def weighted_labels(target: NDArray[np.intp], weight: F64, n_scores: int) -> F64:
+    """Return the weighted labels w Y of some rows, (n, S)."""
+    member = np.zeros((len(target), n_scores))
+    if n_scores == 1:
+        member[:, 0] = weight * (target == 1)
+    else:
+        member[np.arange(len(target)), target] = weight
+    return member
