@@ -7,6 +7,7 @@ NormexpError
 ├── AxisError            (numpy.exceptions.AxisError, so ValueError and IndexError)
 ├── InputError           (ValueError)   a file, table or column that a person gave
 ├── ArtifactError        (ValueError)   a model file that cannot be trusted or read
+├── ClusterError         (RuntimeError) a cluster that fails or no longer answers
 └── MissingExtraError    (ImportError)  an optional package is not installed
 
 NormexpWarning           (UserWarning)
@@ -45,6 +46,10 @@ class InputError(NormexpError, ValueError):
 
 class ArtifactError(NormexpError, ValueError):
     """A model file that cannot be trusted or read."""
+
+
+class ClusterError(NormexpError, RuntimeError):
+    """A cluster that fails, or no longer answers."""
 
 
 class MissingExtraError(NormexpError, ImportError):

@@ -8,14 +8,14 @@ from typing import Any, TypeVar
 import numpy as np
 
 from normexp.base.errors import InputError, ShapeError
-from normexp.rows import StoredRows
+from normexp.rows import DaskTable, StoredRows, from_dask, is_dask
 
 _M = TypeVar("_M", bound=Callable[..., Any])
 
 
 def is_streamed(X: Any) -> bool:
     """Whether X is read in blocks instead of being an array."""
-    return isinstance(X, StoredRows)
+    return isinstance(X, (StoredRows, DaskTable)) or is_dask(X)
 
 
 def over_rows(method: _M) -> _M:
@@ -23,6 +23,10 @@ def over_rows(method: _M) -> _M:
 
     @wraps(method)
     def either(self: Any, X: Any, *given: Any, **named: Any) -> Any:
+        if isinstance(X, DaskTable) or is_dask(X):
+            table = X if isinstance(X, DaskTable) else from_dask(X)
+            model = without_names(self, table)
+            return _lazily(lambda chunk: method(model, chunk, *given, **named), table)
         if not isinstance(X, StoredRows):
             return method(self, X, *given, **named)
         model = without_names(self, X)
@@ -33,6 +37,25 @@ def over_rows(method: _M) -> _M:
 
     either.takes_rows = True  # type: ignore[attr-defined]  # read by StoredRows.map
     return either  # type: ignore[return-value]  # wraps keeps the signature
+
+
+def _lazily(predict: Callable[[Any], Any], table: DaskTable) -> Any:
+    """Dask arrays of the answers, one chunk for each of the rows; nothing is computed yet."""
+    like = predict(np.zeros((1, table.n_features), table.dtype))
+
+    def answer(part: int | None) -> Any:
+        shown = like if part is None else like[part]
+
+        def chunk(values: Any) -> Any:
+            found = predict(np.ascontiguousarray(values, dtype=table.dtype))
+            return found if part is None else found[part]
+
+        if shown.ndim == 1:
+            return table.array.map_blocks(chunk, drop_axis=1, dtype=shown.dtype, meta=shown[:0])
+        sizes = table.array.chunks[0], (shown.shape[1],)
+        return table.array.map_blocks(chunk, chunks=sizes, dtype=shown.dtype, meta=shown[:0])
+
+    return tuple(answer(part) for part in range(len(like))) if isinstance(like, tuple) else answer(None)
 
 
 def without_names(model: Any, X: Any) -> Any:

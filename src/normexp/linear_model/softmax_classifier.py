@@ -166,7 +166,8 @@ class SoftmaxClassifier(LinearHead):
         ----------
         X : array-like or sparse matrix (N, D), or rows of ``normexp.rows``
             Features, float32 or float64 (others become float64); finite. Rows from ``normexp.rows.from_parquet``,
-            ``from_npy`` or ``from_csr_shards`` stay on disk and are read in each pass.
+            ``from_npy`` or ``from_csr_shards`` stay on disk and are read in each pass; of a Dask array or dataframe the
+            blocks stay with the workers.
         y : array-like (N,)
             Class labels of any kind. May be left out for rows that know their target.
         sample_weight : array-like (N,), optional

@@ -1,6 +1,7 @@
 """How rows that are not in memory reach the solver: labels, weights, start, checkpoint."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -11,8 +12,20 @@ from sklearn.utils import compute_class_weight
 from normexp.base.errors import InputError, RangeError, ShapeError
 from normexp.linear_model.head import dense
 from normexp.linear_model.parameters import check_row_weights
-from normexp.rows import Labels, StoredRows, StreamedRows, encode
-from normexp.solvers import Checkpoint, Meter, Progress, Step, digest, fit_streamed
+from normexp.rows import (
+    ArrayRows,
+    DaskTable,
+    LabelledRows,
+    Labels,
+    StoredRows,
+    StreamedRows,
+    digest,
+    encode,
+    from_dask,
+    is_dask,
+    labelled,
+)
+from normexp.solvers import Checkpoint, Meter, Progress, Step, fit_streamed
 
 F64 = NDArray[np.float64]
 _C = TypeVar("_C", bound=Any)
@@ -20,9 +33,9 @@ _C = TypeVar("_C", bound=Any)
 
 def fit_rows(
     model: _C,
-    X: StoredRows,
-    y: ArrayLike | None,
-    sample_weight: ArrayLike | None,
+    X: Any,
+    y: Any,
+    sample_weight: Any,
     *,
     checkpoint: str | Path | None,
     progress: Callable[[Progress], None] | None,
@@ -33,10 +46,10 @@ def fit_rows(
     Parameters
     ----------
     model : SoftmaxClassifier
-    X : StoredRows
-    y : array-like (N,) or None
+    X : StoredRows, DaskTable or Dask collection
+    y : array-like (N,), Dask array or series, or None
         None where the rows know their target.
-    sample_weight : array-like (N,) or None
+    sample_weight : the same or None
     checkpoint, progress
         As in ``SoftmaxClassifier.fit``.
     log : callable or None
@@ -48,37 +61,49 @@ def fit_rows(
         The same object, fitted.
     """
     _refuse_what_needs_memory(model)
-    labels = _labels(X, y)
-    refuse_one_class(labels.classes)
-    weight = check_row_weights(sample_weight, X.n_rows)
-    if model.class_weight is not None:
-        weight = weight * class_weights(model, labels)[labels.index]
-    meter = Meter(X.n_rows, progress)
-    n_classes = len(labels.classes)
-    rows = StreamedRows(X, labels.index, weight, n_classes=n_classes, report=meter.rows)
-    start = start_of(model, labels.classes, X.n_features)
-    state, identity = None, None
-    if checkpoint is not None:
-        state = Checkpoint(checkpoint)
-        identity = {"labels": digest(labels.classes, labels.index), "weights": digest(weight), "dtype": str(X.dtype)}
+    table = from_dask(X) if is_dask(X) else X
+    meter = Meter(table.n_rows, progress)
+    rows: LabelledRows
+    if isinstance(table, DaskTable):
+        classes, rows = labelled(table, y, sample_weight, partial(class_weights, model), meter.rows)
+    else:
+        classes, rows = _labelled_here(model, table, y, sample_weight, meter)
+    state = None if checkpoint is None else Checkpoint(checkpoint)
+    identity = None if state is None else {"labels": digest(classes) + rows.digest, "dtype": str(table.dtype)}
     fitted = fit_streamed(
         rows,
         ridge=ridge_of(model),
         fit_intercept=bool(model.fit_intercept),
         tol=float(model.tol),
         max_iter=int(model.max_iter),
-        start=start,
+        start=start_of(model, classes, table.n_features),
         seed=seed_of(model),
         callback=told(meter, log),
         checkpoint=state,
         identity=identity,
     )
-    model.classes_ = labels.classes
-    model.n_features_in_ = X.n_features
-    if X.names is not None:
-        model.feature_names_in_ = np.array(X.names, dtype=object)
-    model._take(fitted, X.dtype)  # noqa: SLF001  (its own entrance for rows)
+    model.classes_ = classes
+    model.n_features_in_ = table.n_features
+    if table.names is not None:
+        model.feature_names_in_ = np.array(table.names, dtype=object)
+    elif hasattr(model, "feature_names_in_") and not isinstance(table, ArrayRows):
+        del model.feature_names_in_
+    model._take(fitted, table.dtype)  # noqa: SLF001  (its own entrance for rows)
     return model
+
+
+def _labelled_here(
+    model: Any, table: StoredRows, y: ArrayLike | None, sample_weight: ArrayLike | None, meter: Meter
+) -> tuple[NDArray[Any], StreamedRows]:
+    """Rows that this process reads, with their labels and weights."""
+    labels = _labels(table, y)
+    counts = np.bincount(labels.index, minlength=len(labels.classes))
+    of_class = class_weights(model, labels.classes, counts)
+    weight = check_row_weights(sample_weight, table.n_rows)
+    if of_class is not None:
+        weight = weight * of_class[labels.index]
+    rows = StreamedRows(table, labels.index, weight, n_classes=len(labels.classes), report=meter.rows)
+    return labels.classes, rows
 
 
 def ridge_of(model: Any) -> float:
@@ -102,19 +127,18 @@ def told(meter: Meter, log: Callable[[Step], None] | None) -> Callable[[Step], N
     return callback
 
 
-def class_weights(model: Any, labels: Labels) -> F64:
-    """Weight of each class, (K,), as scikit-learn understands ``class_weight``."""
-    found = compute_class_weight(model.class_weight, classes=labels.classes, y=labels.classes[labels.index])
-    return np.asarray(found, dtype=np.float64)
-
-
-def refuse_one_class(classes: NDArray[Any]) -> None:
-    """Refuse labels that leave nothing to tell apart."""
+def class_weights(model: Any, classes: NDArray[Any], counts: NDArray[np.intp]) -> F64 | None:
+    """Weight of each class (K,) as scikit-learn understands ``class_weight``, from the classes' numbers of rows."""
     if len(classes) < 2:
         raise RangeError(
             f"SoftmaxClassifier.fit: y holds one class only, {classes[0]!r}; at least 2 classes are needed to tell "
             "them apart."
         )
+    if model.class_weight is None:
+        return None
+    if isinstance(model.class_weight, str) and model.class_weight == "balanced":
+        return np.asarray(counts.sum() / (len(classes) * counts), dtype=np.float64)
+    return np.asarray(compute_class_weight(model.class_weight, classes=classes, y=classes), dtype=np.float64)
 
 
 def start_of(model: Any, classes: NDArray[Any], n_features: int) -> tuple[F64, F64] | None:

@@ -1,13 +1,19 @@
 """Floor 4: where blocks of rows come from. A solver sees nothing but ``sum(fn)`` over blocks.
 
-Tables larger than memory: ``from_npy``, ``from_parquet`` and ``from_csr_shards`` make objects that
+Tables larger than memory: ``from_npy``, ``from_parquet``, ``from_csr_shards`` and ``from_dask`` make objects that
 ``SoftmaxClassifier.fit`` takes in the place of X.
 """
 
 from normexp.rows.blocks import Block as Block
 from normexp.rows.blocks import RowBlocks as RowBlocks
 from normexp.rows.csr_shards import from_csr_shards as from_csr_shards
+from normexp.rows.dask_rows import DaskRows as DaskRows
+from normexp.rows.dask_rows import DaskTable as DaskTable
+from normexp.rows.dask_rows import from_dask as from_dask
+from normexp.rows.dask_rows import is_dask as is_dask
+from normexp.rows.dask_rows import labelled as labelled
 from normexp.rows.labels import Labels as Labels
+from normexp.rows.labels import digest as digest
 from normexp.rows.labels import encode as encode
 from normexp.rows.memory import ColumnMap as ColumnMap
 from normexp.rows.memory import DenseRows as DenseRows
@@ -24,6 +30,8 @@ __all__ = [
     "ArrayRows",
     "Block",
     "ColumnMap",
+    "DaskRows",
+    "DaskTable",
     "DenseRows",
     "LabelledRows",
     "Labels",
@@ -31,9 +39,13 @@ __all__ = [
     "SparseRows",
     "StoredRows",
     "StreamedRows",
+    "digest",
     "encode",
     "from_csr_shards",
+    "from_dask",
     "from_npy",
     "from_parquet",
+    "is_dask",
+    "labelled",
     "row_blocks",
 ]

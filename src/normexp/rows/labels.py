@@ -1,5 +1,6 @@
 """Class labels of many rows as indices into their sorted classes: whole at once, or part by part."""
 
+import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -56,3 +57,12 @@ def join(parts: Iterable[tuple[NDArray[Any], NDArray[np.intp]]], n_rows: int) ->
     rank = np.empty(len(order), dtype=np.intp)
     rank[order] = np.arange(len(order))
     return Labels(classes[order], rank[index])
+
+
+def digest(*arrays: NDArray[Any]) -> str:
+    """SHA-256 of arrays: their dtypes, shapes and numbers."""
+    found = hashlib.sha256()
+    for array in arrays:
+        found.update(f"{array.dtype} {array.shape}".encode())
+        found.update(array.tobytes() if array.dtype.kind != "O" else repr(array.tolist()).encode())
+    return found.hexdigest()[:16]

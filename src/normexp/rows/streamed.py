@@ -4,6 +4,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from scipy import sparse
 
 from normexp.backends.threads import get_num_threads
 from normexp.rows.blocks import Block, Parts, RowBlocks, ordered_sum
+from normexp.rows.labels import digest
 from normexp.rows.memory import ColumnMap, DenseBlock, SparseBlock, rows_of_a_block
 from normexp.rows.stored import StoredRows, read_ahead
 
@@ -28,6 +30,11 @@ class LabelledRows(RowBlocks):
     class_weight: F64
     column_map: ColumnMap
     is_local: bool
+
+    @property
+    @abstractmethod
+    def digest(self) -> str:
+        """What tells these labels and weights from others."""
 
     @abstractmethod
     def seen_through(self, centre: F64, scale: F64) -> "LabelledRows":
@@ -111,6 +118,11 @@ class StreamedRows(LabelledRows):
         self.class_weight = np.bincount(target, weights=weight, minlength=n_classes).astype(np.float64, copy=False)
         self._cut = Cut(rows_of_a_block(table.n_features, 1 if n_classes == 2 else n_classes), self.column_map)
         self._threads = _Threads() if threads is None else threads
+
+    @cached_property
+    def digest(self) -> str:
+        """What tells these labels and weights from others."""
+        return digest(self._target, self._weight)
 
     def blocks(self) -> Iterator[Block]:
         whole_blocks = max(1, self._table.chunk_rows // self._cut.rows) * self._cut.rows

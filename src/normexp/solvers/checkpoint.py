@@ -1,6 +1,5 @@
 """The state of a fit in a file: written whole or not at all after each step, and only read for the same problem."""
 
-import hashlib
 import json
 import os
 import zipfile
@@ -38,15 +37,6 @@ class State:
     shift: F64 = field(repr=False)
     resumed: Resumed
     n_passes: int
-
-
-def digest(*arrays: NDArray[Any]) -> str:
-    """SHA-256 of arrays: their dtypes, shapes and numbers."""
-    found = hashlib.sha256()
-    for array in arrays:
-        found.update(f"{array.dtype} {array.shape}".encode())
-        found.update(array.tobytes() if array.dtype.kind != "O" else repr(array.tolist()).encode())
-    return found.hexdigest()[:16]
 
 
 class Checkpoint:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from normexp.base.errors import InputError
+from normexp.base.errors import ClusterError, InputError
 from normexp.rows import LabelledRows
 from normexp.solvers.checkpoint import Checkpoint, Identity, State
 from normexp.solvers.coefficient_space import CoefficientSpace
@@ -134,6 +134,8 @@ def fit_streamed(
 
     Raises
     ------
+    ClusterError
+        When a cluster fails or has no workers any more.
     InputError
         When a row is not finite, a file cannot be read, or the checkpoint is another problem's.
     """
@@ -168,9 +170,9 @@ def fit_streamed(
             space = CoefficientSpace(objective, coef, shift, rng, metric=StreamedMetric(objective, rng))
             prepared = time.perf_counter() - began
             ending = minimise(space, tol=tol, max_iter=max_iter, callback=callback, resumed=resumed, keep=keep)
-        except InputError as error:
+        except (InputError, ClusterError) as error:
             if checkpoint is not None and checkpoint.exists and str(checkpoint.path) not in str(error):
-                raise InputError(
+                raise type(error)(
                     f"{error} The checkpoint {str(checkpoint.path)!r} stands: the same call goes on from there."
                 ) from error
             raise
