@@ -4,11 +4,28 @@
 for people, as one HTML file that needs no network. What is shown is decided in the template and its style sheet; what
 is true is decided in ``summary``, ``scores``, ``verdicts`` (with the risks they judge) and ``picks``. Whoever adds a
 section adds facts first, then a test of them, then the section.
+
+:func:`audit` does the same for a stranger's logits, with :func:`audit_json` and :func:`render_audit`.
 """
 
+from normexp.report.audit_facts import Audit
+from normexp.report.audit_plain import audit_json
+from normexp.report.audit_render import render_audit
+from normexp.report.audited import audit
 from normexp.report.facts import Score, Summary, Verdict
 from normexp.report.plain import as_json
 from normexp.report.render import render_html
 from normexp.report.summary import summarise
 
-__all__ = ["Score", "Summary", "Verdict", "as_json", "render_html", "summarise"]
+__all__ = [
+    "Audit",
+    "Score",
+    "Summary",
+    "Verdict",
+    "as_json",
+    "audit",
+    "audit_json",
+    "render_audit",
+    "render_html",
+    "summarise",
+]
