@@ -43,6 +43,7 @@ _HOME = {
     "get_num_threads": "normexp.ops",
     "SoftmaxClassifier": "normexp.linear_model",
     "SoftmaxClassifierCV": "normexp.linear_model",
+    "TrustedClassifier": "normexp.trusted",
     "save": "normexp.artifact",
     "load": "normexp.artifact",
 }
@@ -95,6 +96,7 @@ if TYPE_CHECKING:
     from normexp.ops import softmax_vjp as softmax_vjp
     from normexp.ops import sparsemax as sparsemax
     from normexp.ops import top_k as top_k
+    from normexp.trusted import TrustedClassifier as TrustedClassifier
 
 
 def __getattr__(name: str) -> Any:

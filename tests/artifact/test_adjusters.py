@@ -35,6 +35,7 @@ def again(tmp_path):
         (calibration.IsotonicScaling(), 3),
         (calibration.AutoCalibrator(cv=2), 4),
         (calibration.PriorShift(), 4),
+        (calibration.ShareMatching(), 4),
     ],
     ids=lambda value: type(value).__name__,
 )

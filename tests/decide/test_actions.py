@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import adjusted_rand_score, balanced_accuracy_score
 
 from normexp.base.errors import NormexpError, NormexpWarning, RangeError, ShapeError
-from normexp.decide import SelectiveClassifier, balanced_decision, cost_decision, propose_classes
+from normexp.decide import SelectiveClassifier, balanced_decision, cost_decision, propose_classes, threshold_decision
 
 
 def drawn(n, k=4, seed=0, scale=2.0):
@@ -191,3 +191,26 @@ def test_the_grouping_does_not_depend_on_units_and_is_repeatable():
     for arguments in ((x, x[:, :2]), (x, None, 0), (x[:3], None, 4), (np.full((3, 2), np.nan),)):
         with pytest.raises(NormexpError, match="propose_classes"):
             propose_classes(*arguments)
+
+
+def test_thresholds_of_two_classes_are_the_usual_rule(rng):
+    prob = rng.dirichlet([1.0, 1.0], size=2000)
+    for t in (0.1, 0.5, 0.93):
+        assert ((threshold_decision(prob, [1 - t, t]) == 1) == (prob[:, 1] > t)).all()
+
+
+def test_equal_thresholds_change_nothing_and_the_shares_as_thresholds_balance(rng):
+    prob = rng.dirichlet(np.ones(5), size=500)
+    assert (threshold_decision(prob, np.full(5, 0.3)) == prob.argmax(axis=1)).all()
+    share = prob.mean(axis=0)
+    balanced = balanced_decision(np.log(prob), share)
+    assert (threshold_decision(prob, share) == balanced).all()
+
+
+@pytest.mark.parametrize(
+    ("thresholds", "words"),
+    [([0.5], "shape"), ([0.5, 0.0], "hold 0"), ([0.5, np.nan], "hold nan"), ("high", "one number for each class")],
+)
+def test_thresholds_without_a_meaning_are_refused(thresholds, words):
+    with pytest.raises(NormexpError, match=words):
+        threshold_decision([[0.5, 0.5]], thresholds)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from normexp.trusted.labelled import Labelled, TrainingFacts
+from normexp.report.labelled import Labelled, TrainingFacts
 
 
 def made(n=300, k=4, *, seed=0, claim=1.0, names=None, text="row", prior=None):

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from normexp.report import render_html, summarise
+from normexp.report.labelled import Labelled
 from normexp.report.page import breakable, count, number, percent
-from normexp.trusted.labelled import Labelled
 from report.made import facts_of, made
 
 SECTIONS = {"verdicts", "scores", "calibration", "selective", "examples", "confusions", "classes", "provenance"}

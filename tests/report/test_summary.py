@@ -10,8 +10,8 @@ import pytest
 from normexp import metrics
 from normexp.base.errors import RangeError, ShapeError
 from normexp.report import as_json, summarise
+from normexp.report.labelled import Labelled
 from normexp.report.scores import MAX_ROWS_PER_RESAMPLE
-from normexp.trusted.labelled import Labelled
 from report.made import facts_of, made
 
 

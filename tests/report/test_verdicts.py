@@ -7,8 +7,8 @@ import pytest
 from scipy import stats
 
 from normexp.report import summarise
+from normexp.report.labelled import Labelled
 from normexp.report.risks_of_rows import class_drift
-from normexp.trusted.labelled import Labelled
 from report.made import facts_of, made
 
 

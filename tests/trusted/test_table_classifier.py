@@ -9,9 +9,9 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from normexp.base.errors import InputError
+from normexp.report.labelled import as_mapping
 from normexp.tables import open_source
 from normexp.trusted import Labelled, TableClassifier, TrainingFacts
-from normexp.trusted.labelled import as_mapping
 
 
 @pytest.fixture

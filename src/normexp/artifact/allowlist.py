@@ -29,6 +29,7 @@ NORMEXP: Final = (
     | _of("normexp.calibration.auto", "AutoCalibrator")
     | _of("normexp.calibration.menu", "Identity")
     | _of("normexp.calibration.prior_shift", "PriorShift")
+    | _of("normexp.calibration.share_matching", "ShareMatching")
     | _of("normexp.calibration.pooling", "PooledCalibrator")
     | _of("normexp.decide.conformal", "ConformalClassifier")
     | _of("normexp.decide.open_set", "OpenSetDetector")
@@ -37,7 +38,10 @@ NORMEXP: Final = (
     | _of("normexp.trusted.table_classifier", "TableClassifier")
     | _of("normexp.solvers.outcome", "Solution")
     | _of("normexp.solvers.running", "Running")
-    | _of("normexp.trusted.labelled", "TrainingFacts")
+    | _of("normexp.report.labelled", "TrainingFacts")
+    | _of("normexp.trusted.labelled", "TrainingFacts")  # where files written before 0.2 found it
+    | _of("normexp.trusted.trusted_classifier", "TrustedClassifier")
+    | _of("normexp.trusted.strangers", "StrangerDetector")
     | _of("normexp.tables.source", "Column Schema")
     | _of("normexp.tables.encoding", "TableEncoder")
     | _of("normexp.tables.words", "TextEncoder")
@@ -128,6 +132,7 @@ MODELS: Final = frozenset(
     [
         "SoftmaxClassifier",
         "TableClassifier",
+        "TrustedClassifier",
         "LinearDiscriminant",
         "NaiveBayesSoftmax",
         "TemperatureScaling",
@@ -140,6 +145,7 @@ MODELS: Final = frozenset(
         "AutoCalibrator",
         "PriorShift",
         "PooledCalibrator",
+        "ShareMatching",
         "ConformalClassifier",
         "OpenSetDetector",
         "SelectiveClassifier",

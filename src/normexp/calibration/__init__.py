@@ -6,6 +6,7 @@ from normexp.calibration.isotonic import IsotonicScaling
 from normexp.calibration.pooling import PooledCalibrator, pool
 from normexp.calibration.prior_shift import PriorShift
 from normexp.calibration.rows import shared_rows
+from normexp.calibration.share_matching import ShareMatching
 from normexp.calibration.structured import StructuredMatrixScaling, VectorScaling
 from normexp.calibration.temperature import TemperatureScaling
 from normexp.calibration.two_classes import BetaScaling, QuadraticScaling
@@ -18,6 +19,7 @@ __all__ = [
     "PooledCalibrator",
     "PriorShift",
     "QuadraticScaling",
+    "ShareMatching",
     "StructuredMatrixScaling",
     "TemperatureScaling",
     "VectorScaling",

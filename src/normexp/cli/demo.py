@@ -43,9 +43,9 @@ def demo(
     require_output(report_path)
     from normexp.artifact import load, save
     from normexp.report import as_json, render_html, summarise
+    from normexp.report.labelled import as_mapping
     from normexp.tables import open_source, write_atomically
     from normexp.trusted import TableClassifier
-    from normexp.trusted.labelled import as_mapping
 
     train, test = _write_digits(output, seed=seed)
     source = open_source(train, target="y")

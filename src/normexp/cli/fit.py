@@ -64,9 +64,9 @@ def fit(
     require_output(output, inputs=(table,))
     from normexp.artifact import save
     from normexp.cli.progress import ProgressBar
+    from normexp.report.labelled import as_mapping
     from normexp.tables import open_source
     from normexp.trusted import TableClassifier
-    from normexp.trusted.labelled import as_mapping
 
     estimator = None
     if c is not None:

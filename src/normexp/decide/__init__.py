@@ -5,6 +5,7 @@ from normexp.decide.costs import balanced_decision, cost_decision
 from normexp.decide.discovery import propose_classes
 from normexp.decide.open_set import OpenSetDetector
 from normexp.decide.selective import SelectiveClassifier
+from normexp.decide.shares import threshold_decision
 
 __all__ = [
     "ConformalClassifier",
@@ -14,4 +15,5 @@ __all__ = [
     "balanced_decision",
     "cost_decision",
     "propose_classes",
+    "threshold_decision",
 ]

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from math import isfinite
 
 from normexp.report.facts import ClassFacts, Score
-from normexp.trusted.labelled import TrainingFacts
+from normexp.report.labelled import TrainingFacts
 
 NAMES_SHOWN = 5
 

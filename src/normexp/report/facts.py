@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from normexp.metrics import Decomposition
-from normexp.trusted.labelled import TrainingFacts
+from normexp.report.labelled import TrainingFacts
 
 Level = Literal["green", "amber", "red"]
 

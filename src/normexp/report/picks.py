@@ -7,7 +7,7 @@ from normexp.metrics import ConfusionPair, RiskCoverageCurve
 from normexp.metrics.door import Rows
 from normexp.ops import softmax
 from normexp.report.facts import Bar, ConfusionFacts, ExampleFacts, SelectivePoint
-from normexp.trusted.labelled import Labelled
+from normexp.report.labelled import Labelled
 
 CLASSES_SHOWN = 5  # bars of an example row: the likeliest classes, and the true one
 PAIRS_SHOWN = 12

@@ -5,7 +5,7 @@ from dataclasses import fields, is_dataclass
 from typing import Any
 
 from normexp.report.facts import ClassFacts, Summary
-from normexp.trusted.labelled import as_mapping
+from normexp.report.labelled import as_mapping
 
 
 def as_json(summary: Summary, /) -> dict[str, Any]:
@@ -29,7 +29,7 @@ def as_json(summary: Summary, /) -> dict[str, Any]:
     --------
     >>> import numpy as np
     >>> from normexp.report import summarise
-    >>> from normexp.trusted.labelled import Labelled
+    >>> from normexp.report.labelled import Labelled
     >>> labelled = Labelled(np.eye(2), np.array([0, 1]), ("a", "b"), np.array([0.5, 0.5]), ("first", "second"))
     >>> facts = as_json(summarise(labelled, source="two rows"))
     >>> facts["accuracy"], facts["prior"]["accuracy"], facts["intervals"]["accuracy"]

@@ -32,7 +32,7 @@ def render_html(summary: Summary, /) -> str:
     --------
     >>> import numpy as np
     >>> from normexp.report import summarise
-    >>> from normexp.trusted.labelled import Labelled
+    >>> from normexp.report.labelled import Labelled
     >>> labelled = Labelled(np.eye(2), np.array([0, 1]), ("a", "<b>"), np.array([0.5, 0.5]), ("first", "second"))
     >>> page = render_html(summarise(labelled, source="two rows"))
     >>> page.startswith("<!doctype html>"), "&lt;b&gt;" in page, "<b>" in page

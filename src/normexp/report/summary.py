@@ -22,10 +22,10 @@ from normexp.metrics.classes import PerClass
 from normexp.metrics.door import Rows, decided, log_confidence, read_rows
 from normexp.report.evidence import Evidence
 from normexp.report.facts import ClassFacts, ReliabilityBin, Summary
+from normexp.report.labelled import Labelled, TrainingFacts
 from normexp.report.picks import count_repeats, pick_confusions, pick_examples, pick_points
 from normexp.report.scores import LEVEL, score_all
 from normexp.report.verdicts import judge
-from normexp.trusted.labelled import Labelled, TrainingFacts
 
 __all__ = ["Summary", "summarise"]
 

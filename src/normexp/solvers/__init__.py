@@ -1,7 +1,6 @@
 """Floor 5: how a softmax regression reaches its optimum. One algorithm per file."""
 
 from normexp.solvers.checkpoint import Checkpoint as Checkpoint
-from normexp.solvers.checkpoint import digest as digest
 from normexp.solvers.corner_fit import CornerProblem as CornerProblem
 from normexp.solvers.corner_fit import fit_penalised as fit_penalised
 from normexp.solvers.fit import fit_softmax_regression as fit_softmax_regression
@@ -31,7 +30,6 @@ __all__ = [
     "Solution",
     "Step",
     "absorb",
-    "digest",
     "first_of_a_stream",
     "fit_penalised",
     "fit_softmax_regression",

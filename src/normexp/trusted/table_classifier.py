@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 
+from normexp.report.labelled import Labelled
 from normexp.tables import Predictions, Progress, Source, TableEncoder
 from normexp.tables.encoding import Matrix
 from normexp.trusted.defaults import default_estimator
 from normexp.trusted.judging import class_index, examples, judge
-from normexp.trusted.labelled import Labelled
 from normexp.trusted.training import columns_in_words, count_classes, training_facts
 
 _LOGITS_AT_ONCE: Final = 1 << 22  # 32 MiB of float64

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from normexp.base.errors import InputError
+from normexp.report.labelled import TrainingFacts
 from normexp.tables import Block, Schema, Source
 from normexp.tables.choosing import enumerate_names
-from normexp.trusted.labelled import TrainingFacts
 
 
 def count_classes(

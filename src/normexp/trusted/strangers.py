@@ -1,0 +1,122 @@
+"""How strange a row is, from its logits and, for dense rows, from where it lies among the training rows."""
+
+import warnings
+from typing import Any, Final, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+from sklearn.base import BaseEstimator
+
+from normexp.base.errors import NormexpWarning
+from normexp.decide import OpenSetDetector
+from normexp.decide.door import finite_sample_rank
+
+MOST_FEATURES: Final = 256  # the distance takes D x D numbers and D^3 operations
+ROWS_A_FEATURE: Final = 2  # fewer rows do not fix a covariance
+
+Floats = NDArray[np.float64]
+
+
+class StrangerDetector(BaseEstimator):
+    r"""An `OpenSetDetector` that also sees rows farther from the middle of all rows than any row was.
+
+    The scores of features compare directions, so a row of a hundred times the usual size looks like any other to them,
+    and to the logits more certain than any. Its distance tells.
+
+    Parameters
+    ----------
+    false_alarm : float, default 0.05
+        Share of rows of known classes that may be called unknown; within (0, 1).
+
+    Attributes
+    ----------
+    threshold_ : float
+        Rows with a larger score are called unknown.
+    detector_ : OpenSetDetector
+        From logits, and features where there are some.
+    reads_features_ : bool
+        Whether the rows are read beside their logits: dense numbers, at most 256 columns, two rows for each at least.
+
+    Notes
+    -----
+    The score is the detector's in units of its spread (distance of the quartiles over the rows given to `fit`), and to
+    it is added by how much the distance :math:`\tfrac12\log(1 + \sum_j (x_j - m_j)^2 / s_j^2)` exceeds the largest of
+    those rows', in units of its own spread; m and s are means and standard deviations of the columns. The threshold is
+    the :math:`\lceil (n+1)(1-\alpha) \rceil`-th smallest score of the n rows. A new row is farther than all of them
+    with probability 1 / (n + 1), by which the false alarms may exceed :math:`\alpha`.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.normal(size=(400, 3))
+    >>> z = 3 * X
+    >>> model = StrangerDetector().fit(z, z.argmax(axis=1), X)
+    >>> (model.unknown_score(100 * z[:3], 100 * X[:3]) > model.threshold_).tolist()
+    [True, True, True]
+    """
+
+    def __init__(self, false_alarm: float = 0.05) -> None:
+        self.false_alarm = false_alarm
+
+    def fit(self, logits: NDArray[Any], y: NDArray[np.intp], X: Any) -> Self:
+        """Set the threshold on rows that the model was not trained on: logits (M, K), class indices (M,), rows."""
+        table = as_features(X)
+        self.reads_features_ = (
+            table is not None
+            and table.shape[0] >= max(20, ROWS_A_FEATURE * table.shape[1])
+            and bool(np.isfinite(table).all())
+            and bool((np.ptp(table, axis=0) > 0).any())
+        )
+        features = table if self.reads_features_ else None
+        self.detector_ = OpenSetDetector(false_alarm=self.false_alarm)
+        with warnings.catch_warnings():  # a constant column in a table is nobody's mistake
+            warnings.filterwarnings("ignore", message=".* constant and are left out", category=NormexpWarning)
+            self.detector_.fit(logits, y, features=features)
+        if features is None:
+            self.threshold_ = self.detector_.threshold_
+            return self
+        self.middle_, spread = features.mean(axis=0), features.std(axis=0)
+        self.width_ = np.where(spread > 0, spread, np.inf)  # a constant column tells nothing about size
+        score, distance = self.detector_.unknown_score(logits, features), self._distance(features)
+        self.farthest_ = float(distance.max())
+        self.units_ = (_spread(score), _spread(distance))
+        rank = finite_sample_rank(score.size, 1.0 - float(self.false_alarm))
+        score = score / self.units_[0]
+        self.threshold_ = float(np.partition(score, rank - 1)[rank - 1]) if rank <= score.size else np.inf
+        return self
+
+    def unknown_score(self, logits: NDArray[Any], X: Any) -> Floats:
+        """How strange each row is, (N,), from its logits (N, K) and the row itself; larger is stranger."""
+        features = as_features(X) if self.reads_features_ else None
+        if features is None:
+            return self.detector_.unknown_score(logits)
+        if not len(features):
+            return np.zeros(0)
+        beyond = np.maximum(self._distance(features) - self.farthest_, 0.0)
+        score = self.detector_.unknown_score(logits, features)
+        return np.asarray(score / self.units_[0] + beyond / self.units_[1])
+
+    def predict(self, logits: NDArray[Any], X: Any) -> NDArray[np.bool_]:
+        """Whether each row is of no known class, (N,)."""
+        return np.asarray(self.unknown_score(logits, X) > self.threshold_)
+
+    def _distance(self, features: Floats) -> Floats:
+        """How far each row is from the middle, (N,)."""
+        return np.asarray(0.5 * np.log1p(np.square((features - self.middle_) / self.width_).sum(axis=1)))
+
+
+def _spread(score: Floats) -> float:
+    """Distance of the quartiles; 1 where they agree."""
+    low, high = np.quantile(score, [0.25, 0.75])
+    return float(high - low) or 1.0
+
+
+def as_features(X: Any, /) -> Floats | None:
+    """The rows as float64 where they are a dense table of numbers that is not too wide; else None."""
+    if sparse.issparse(X):
+        return None
+    table = np.asarray(X)
+    if table.dtype.kind not in "biuf" or table.ndim != 2 or not 1 < table.shape[1] <= MOST_FEATURES:
+        return None
+    return table.astype(np.float64, copy=False)

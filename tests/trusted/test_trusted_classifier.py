@@ -1,0 +1,489 @@
+"""TrustedClassifier around many bases: honest probabilities, kept promises, the cost, and words for bad input."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import sparse
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.datasets import load_breast_cancer, load_digits, load_wine
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression, Perceptron
+from sklearn.model_selection import GroupKFold, StratifiedKFold
+from sklearn.naive_bayes import GaussianNB
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC, LinearSVC
+from sklearn.utils.estimator_checks import estimator_checks_generator
+
+import normexp as nx
+from normexp import metrics
+from normexp.base.errors import NormexpError, NormexpWarning
+from normexp.calibration import TemperatureScaling
+from normexp.trusted.adjusting import adjusted, fit_adjusters
+
+QUICK = {"calibrate": "temperature", "cv": 3}
+
+
+def checks(estimator):
+    return [pytest.param(e, c, id=str(c)) for e, c in estimator_checks_generator(estimator)]
+
+
+@pytest.mark.filterwarnings("ignore")  # the checks feed degenerate data on purpose
+@pytest.mark.parametrize(("estimator", "check"), checks(nx.TrustedClassifier(**QUICK)))
+def test_scikit_learns_contract_is_kept(estimator, check):
+    check(estimator)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("estimator", "check"),
+    [*checks(nx.TrustedClassifier()), *checks(nx.TrustedClassifier(GaussianNB(), calibrate="temperature"))],
+)
+def test_scikit_learns_contract_is_kept_by_default_and_around_probabilities(estimator, check):
+    check(estimator)
+
+
+def clouds(n_rows, counts, seed=0, gap=1.5, width=6):
+    """Rows of classes in the given shares, around corners of a cube; their logits are linear."""
+    rng = np.random.default_rng(seed)
+    share = np.asarray(counts, dtype=float)
+    y = rng.choice(len(share), n_rows, p=share / share.sum())
+    return rng.normal(size=(n_rows, width)) + gap * np.eye(len(share), width)[y], y
+
+
+class Counting(ClassifierMixin, BaseEstimator):
+    """A logistic regression that notes which rows it was fitted on and which it was asked about."""
+
+    fits: list = []  # noqa: RUF012  (shared by all clones on purpose)
+
+    def __init__(self, C=1.0):
+        self.C = C
+
+    def fit(self, X, y):
+        self.model_ = LogisticRegression(C=self.C).fit(X, y)
+        self.classes_ = self.model_.classes_
+        self.asked_ = set()
+        Counting.fits.append(({row.tobytes() for row in np.asarray(X)}, self.asked_))
+        return self
+
+    def predict_proba(self, X):
+        self.asked_ |= {row.tobytes() for row in np.asarray(X)}
+        return self.model_.predict_proba(X)
+
+
+@pytest.mark.parametrize("folds", [2, 5])
+def test_the_cost_is_one_fit_for_each_fold_and_one_more(folds):
+    X, y = clouds(300, [1, 1, 1])
+    Counting.fits.clear()
+    model = nx.TrustedClassifier(Counting(), cv=folds, calibrate="temperature").fit(X, y)
+    assert len(Counting.fits) == model.n_fits_ == folds + 1 <= 1.5 * folds
+    assert len(Counting.fits[0][0]) == model.n_held_out_ == 300
+    for fitted, asked in Counting.fits[1:]:
+        assert len(fitted | asked) == 300
+        assert not fitted & asked
+
+
+@pytest.mark.parametrize(
+    ("base", "source"),
+    [
+        (None, "decision_function"),
+        (make_pipeline(StandardScaler(), LogisticRegression()), "decision_function"),
+        (make_pipeline(StandardScaler(), LinearSVC()), "decision_function"),
+        (GaussianNB(), "predict_log_proba"),
+        (RandomForestClassifier(20, random_state=0, n_jobs=1), "predict_log_proba"),
+    ],
+    ids=lambda value: type(value).__name__ if not isinstance(value, str) else "",
+)
+@pytest.mark.parametrize("load", [load_wine, load_breast_cancer])
+def test_any_base_gets_probabilities_sets_and_refusals(base, source, load):
+    X, y = load(return_X_y=True)
+    model = nx.TrustedClassifier(base, **QUICK).fit(X[::2], y[::2])
+    assert model.source_ == source
+    new = X[1::2]
+    prob = model.predict_proba(new)
+    np.testing.assert_allclose(prob.sum(axis=1), 1.0, atol=1e-12)
+    np.testing.assert_allclose(np.exp(model.predict_log_proba(new)), prob, rtol=1e-12)
+    assert np.isfinite(model.predict_log_proba(new)).all()  # forests say 0, and this is not 0
+    assert (model.predict(new) == model.classes_[prob.argmax(axis=1)]).all()
+    assert model.predict_set(new).any(axis=1).all()
+    assert metrics.coverage(y[1::2], model.predict_set(new)) > 0.83
+    refused = model.predict_or_reject(new) == -1
+    assert (refused == (model.unknown_score(new) > model.detector_.threshold_)).all()
+    assert refused.mean() < 0.2
+    assert model.score(new, y[1::2]) > 0.85
+
+
+def test_a_base_that_is_too_sure_is_calibrated_on_rows_it_has_not_seen():
+    X, y = load_breast_cancer(return_X_y=True)
+    base = make_pipeline(StandardScaler(), GaussianNB())  # counts correlated columns several times
+    plain = clone(base).fit(X[::2], y[::2])
+    model = nx.TrustedClassifier(base).fit(X[::2], y[::2])
+    before = metrics.log_loss(y[1::2], plain.predict_proba(X[1::2]), from_logits=False)
+    after = metrics.log_loss(y[1::2], model.predict_proba(X[1::2]), from_logits=False)
+    assert after < 0.6 * before
+    assert model.loss_after_ < 0.7 * model.loss_before_
+    assert model.loss_before_ == pytest.approx(before, rel=0.5)  # an in-sample loss would be far smaller
+
+
+@pytest.mark.parametrize(
+    "base",
+    [
+        LogisticRegression(class_weight="balanced"),
+        make_pipeline(StandardScaler(), LogisticRegression(class_weight={0: 1.0, 1: 30.0, 2: 5.0})),
+        nx.SoftmaxClassifier(class_weight="balanced"),
+        RandomForestClassifier(25, class_weight="balanced", min_samples_leaf=10, random_state=0, n_jobs=1),
+    ],
+    ids=["balanced", "pipeline", "ours", "forest"],
+)
+def test_class_weights_are_undone(base):
+    """The mean probability of each class is its share, as though nothing had been weighted."""
+    X, y = clouds(3000, [90, 3, 7])
+    model = nx.TrustedClassifier(base, **QUICK).fit(X, y)
+    new, truth = clouds(20_000, [90, 3, 7], seed=1)
+    share = np.bincount(truth) / len(truth)
+    weighted = clone(base).fit(X, y).predict_proba(new).mean(axis=0)
+    assert np.abs(weighted - share).max() > 0.05  # what is undone
+    np.testing.assert_allclose(model.predict_proba(new).mean(axis=0), share, atol=0.01)
+    assert model.moved_
+    assert not nx.TrustedClassifier(**QUICK).fit(X, y).moved_
+
+
+def test_on_the_held_out_rows_the_means_are_the_shares_to_six_digits(rng):
+    y = rng.choice(4, 900, p=[0.9, 0.06, 0.03, 0.01])
+    logits = 6.0 * np.eye(4)[y] + 3.0 * rng.normal(size=(900, 4)) + [0.0, 3.0, 4.0, 5.0]
+    weight = rng.random(900)
+    share = np.bincount(y, weight) / weight.sum()
+    for calibrator in (TemperatureScaling(), None):
+        maps = fit_adjusters(logits, y, weight, calibrator, moved=True, counted=False)
+        mean = weight @ np.asarray(nx.softmax(adjusted(maps, logits))) / weight.sum()
+        np.testing.assert_allclose(mean, share, atol=1e-6)
+    calibrated = fit_adjusters(logits, y, weight, TemperatureScaling(), moved=False, counted=False)
+    assert np.abs(weight @ np.asarray(nx.softmax(adjusted(calibrated, logits))) / weight.sum() - share).max() > 0.01
+
+
+def test_resampling_inside_a_pipeline_is_undone():
+    imblearn = pytest.importorskip("imblearn.pipeline", reason="imbalanced-learn is not installed")
+    from imblearn.over_sampling import SMOTE
+    from imblearn.under_sampling import RandomUnderSampler
+
+    X, y = clouds(3000, [90, 4, 6])
+    new, truth = clouds(20_000, [90, 4, 6], seed=1)
+    share = np.bincount(truth) / len(truth)
+    for sampler in (SMOTE(random_state=0), RandomUnderSampler(random_state=0)):  # more rows, and fewer
+        base = imblearn.Pipeline([("sample", sampler), ("fit", LogisticRegression())])
+        resampled = clone(base).fit(X, y).predict_proba(new)
+        model = nx.TrustedClassifier(base, **QUICK).fit(X, y)
+        assert np.abs(resampled.mean(axis=0) - share).max() > 0.1
+        np.testing.assert_allclose(model.predict_proba(new).mean(axis=0), share, atol=0.012)
+        plain = LogisticRegression().fit(X, y).predict_proba(new)
+        ours, theirs, best = (
+            metrics.log_loss(truth, p, from_logits=False) for p in (model.predict_proba(new), resampled, plain)
+        )
+        assert ours < theirs - 0.1
+        assert ours < best + 0.02
+
+
+def test_decisions_move_while_probabilities_stay():
+    X, y = clouds(3000, [90, 3, 7])
+    new, truth = clouds(20_000, [90, 3, 7], seed=1)
+    plain = nx.TrustedClassifier(**QUICK).fit(X, y)
+    prob, decided = plain.predict_proba(new), plain.predict(new)
+
+    def with_options(**options):
+        model = nx.TrustedClassifier(**QUICK, **options).fit(X, y)
+        np.testing.assert_array_equal(model.predict_proba(new), prob)
+        return model
+
+    balanced = with_options(objective="balanced").predict(new)
+    recall = [metrics.per_class(truth, np.eye(3)[d], from_logits=False).recall.mean() for d in (decided, balanced)]
+    assert recall[1] > recall[0] + 0.05
+    np.testing.assert_array_equal(with_options(adjustment=1.0).predict(new), balanced)
+    np.testing.assert_array_equal(with_options(adjustment=0).predict(new), decided)
+    np.testing.assert_array_equal(with_options(prior=[1 / 3] * 3).predict(new), balanced)
+    np.testing.assert_array_equal(with_options(thresholds=plain.prior_).predict(new), balanced)
+    cost = 1 - np.eye(3)
+    cost[1] *= 40
+    careful = with_options(cost_matrix=cost).predict(new)
+    paid = [cost[truth, d].mean() for d in (decided, balanced, careful)]
+    assert paid[2] < min(paid[:2])
+
+
+def test_refusing_may_be_a_decision_with_a_cost():
+    X, y = clouds(2000, [1, 1, 1])
+    cost = np.column_stack([1 - np.eye(3), np.full(3, 0.2)])
+    model = nx.TrustedClassifier(cost_matrix=cost, reject=None, reject_label="ask", **QUICK).fit(X, y)
+    answer = model.predict_or_reject(X)
+    unsure = model.predict_proba(X).max(axis=1) < 0.8
+    assert ((answer == "ask") == unsure).all()
+    assert 0.05 < unsure.mean() < 0.95
+
+
+def test_the_promised_coverage_and_false_alarms_hold_on_new_rows():
+    """Each within the binomial band of 5 standard deviations around what the held-out rows promise."""
+    X, y = clouds(4000, [3, 2, 1], gap=1.0)
+    new, truth = clouds(4000, [3, 2, 1], seed=1, gap=1.0)
+    for coverage, reject in ((0.8, 0.1), (0.95, 0.02)):
+        model = nx.TrustedClassifier(coverage=coverage, reject=reject, **QUICK).fit(X, y)
+        band = 5 * np.sqrt(coverage * (1 - coverage) / 2000)
+        assert abs(metrics.coverage(truth, model.predict_set(new)) - coverage) < band
+        alarms = (model.unknown_score(new) > model.detector_.threshold_).mean()
+        assert abs(alarms - reject) < 5 * np.sqrt(reject * (1 - reject) / 2000)
+
+
+def test_a_target_risk_is_kept_by_refusing():
+    X, y = clouds(4000, [1, 1, 1], gap=1.4)
+    new, truth = clouds(20_000, [1, 1, 1], seed=1, gap=1.4)
+    model = nx.TrustedClassifier(reject=None, target_risk=0.1, **QUICK).fit(X, y)
+    answer = model.predict_or_reject(new)
+    kept = answer != -1
+    assert (model.predict(new) != truth).mean() > 0.2
+    assert (answer[kept] != truth[kept]).mean() < 0.11
+    assert 0.2 < kept.mean() < 0.9
+
+
+def test_rows_from_elsewhere_are_refused():
+    X, y = load_digits(return_X_y=True)
+    known = y < 8
+    model = nx.TrustedClassifier(**QUICK).fit(X[known][::2], y[known][::2])
+    false_alarms = (model.predict_or_reject(X[known][1::2]) == -1).mean()
+    found = (model.predict_or_reject(X[~known]) == -1).mean()
+    assert false_alarms < 0.09
+    assert found > 0.4
+    far = model.predict_or_reject(20 * X[known][:50])  # the logits are surer than ever; the distance tells
+    assert (far == -1).all()
+    assert (model.predict_proba(20 * X[known][:50]).max(axis=1) > 0.999).mean() > 0.5
+
+
+def test_labels_are_refused_by_their_own_kind():
+    X, y = load_wine(return_X_y=True)
+    words = np.array(["red", "white", "rosé"])[y]
+    strange = np.vstack([X[:1], 1000 * X[:1]])
+    model = nx.TrustedClassifier(**QUICK).fit(X, words)
+    assert model.predict_or_reject(strange).tolist() == ["red", "unknown"]
+    assert nx.TrustedClassifier(reject_label=99, **QUICK).fit(X, y).predict_or_reject(strange).tolist() == [0, 99]
+    assert nx.TrustedClassifier(reject_label="?", **QUICK).fit(X, y).predict_or_reject(strange).tolist() == [0, "?"]
+    assert nx.TrustedClassifier(reject=0, **QUICK).fit(X, y).predict_or_reject(strange).tolist()[0] == 0
+
+
+def test_frames_texts_and_sparse_rows_go_through():
+    X, y = load_wine(return_X_y=True, as_frame=True)
+    model = nx.TrustedClassifier(make_pipeline(StandardScaler(), LogisticRegression()), **QUICK).fit(X, y)
+    assert model.feature_names_in_.tolist() == X.columns.tolist()
+    assert model.predict(X).shape == (178,)
+    rng = np.random.default_rng(0)
+    words = {"spam": ["win", "cash", "prize"], "ham": ["see", "you", "lunch"]}
+    y = rng.choice(["spam", "ham"], 200)
+    texts = [" ".join(rng.choice(words[name], 6)) + f" {i}" for i, name in enumerate(y)]
+    model = nx.TrustedClassifier(make_pipeline(TfidfVectorizer(), nx.SoftmaxClassifier()), **QUICK).fit(texts, y)
+    assert model.score(texts, y) == 1.0
+    assert model.unknown_score(["win lunch cash you"]) > model.unknown_score(["win cash win cash"])
+    counts = sparse.csr_matrix(rng.poisson(1 + np.eye(2, 8)[(y == "ham").astype(int)] * 3).astype(float))
+    assert nx.TrustedClassifier(**QUICK).fit(counts, y).predict_proba(counts).shape == (200, 2)
+
+
+def test_what_the_base_can_do_is_passed_on_but_not_its_fitting():
+    X, y = load_wine(return_X_y=True)
+    model = nx.TrustedClassifier(**QUICK)
+    with pytest.raises(AttributeError, match="not fitted"):
+        _ = model.coef_
+    model.fit(X, y)
+    assert model.coef_ is model.estimator_.coef_
+    assert model.predict_top_k(X[:2], 2)[0].shape == (2, 2)
+    assert not hasattr(model, "partial_fit")
+    with pytest.raises(AttributeError, match="no_such"):
+        _ = model.no_such
+
+
+def test_a_calibrator_of_your_own_is_used_and_none_leaves_the_base_alone():
+    X, y = clouds(600, [1, 1])
+    own = nx.TrustedClassifier(calibrate=TemperatureScaling(shrinkage=5.0)).fit(X, y)
+    assert own.adjusters_[-1].shrinkage == 5.0
+    none = nx.TrustedClassifier(calibrate=None).fit(X, y)
+    np.testing.assert_array_equal(none.predict_proba(X), nx.SoftmaxClassifier().fit(X, y).predict_proba(X))
+    assert none.loss_before_ == none.loss_after_
+
+
+def test_starting_the_folds_at_all_rows_leaves_no_trace():
+    """The held-out logits agree with those of fits from zero far below what a row changes."""
+    X, y = clouds(400, [2, 1, 1], gap=1.0)
+
+    class FromZero(nx.SoftmaxClassifier):
+        """Any other type starts at zero."""
+
+    warm = nx.TrustedClassifier(nx.SoftmaxClassifier(tol=1e-10), calibrate=None).fit(X, y)
+    cold = nx.TrustedClassifier(FromZero(tol=1e-10), calibrate=None).fit(X, y)
+    in_sample = metrics.log_loss(y, warm.predict_proba(X), from_logits=False)
+    assert warm.loss_before_ == pytest.approx(cold.loss_before_, abs=1e-4)
+    assert abs(warm.loss_before_ - in_sample) > 50e-4
+
+
+def test_copies_stay_on_one_side_and_are_mentioned():
+    X, y = clouds(300, [1, 1], gap=0.5)
+    twice, labels = np.vstack([X, X]), np.concatenate([y, y])
+    tree = RandomForestClassifier(30, random_state=0, n_jobs=1)
+    with pytest.warns(NormexpWarning, match="300 of the 600 rows are copies"):
+        nx.TrustedClassifier(tree, cv=5, calibrate=None).fit(twice, labels)
+    once = nx.TrustedClassifier(tree, cv=5, calibrate="temperature").fit(X, y)
+    leaked = nx.TrustedClassifier(tree, cv=StratifiedKFold(5, shuffle=True, random_state=0), calibrate="temperature")
+    leaked.fit(twice, labels)
+    assert leaked.loss_after_ < 0.7 * once.loss_after_  # what copies on both sides make one believe
+    held = nx.TrustedClassifier(tree, cv=5, calibrate="temperature")
+    with pytest.warns(NormexpWarning, match="copies"):
+        held.fit(twice, labels)
+    assert held.loss_after_ == pytest.approx(once.loss_after_, rel=0.15)
+
+
+def test_coarse_rows_repeat_by_nature():
+    rng = np.random.default_rng(0)
+    X = rng.integers(0, 2, size=(400, 2)).astype(float)
+    y = (X[:, 0] + rng.random(400) > 0.8).astype(int)
+    nx.TrustedClassifier(**QUICK).fit(X, y)  # a warning would be an error here
+
+
+def test_groups_stay_together_and_splits_with_common_rows_are_mentioned():
+    X, y = clouds(300, [1, 1])
+    group = np.repeat(np.arange(30), 10)
+    Counting.fits.clear()
+    model = nx.TrustedClassifier(Counting(), calibrate="temperature", cv=3).fit(X, y, groups=group)
+    assert model.n_fits_ == 4
+    for rows, _ in Counting.fits[1:]:
+        for g in range(30):
+            there = [row.tobytes() in rows for row in X[group == g]]
+            assert all(there) or not any(there)
+    by_splitter = nx.TrustedClassifier(calibrate="temperature", cv=GroupKFold(3)).fit(X, y, groups=group)
+    assert by_splitter.n_fits_ == 4
+    leaky = [(np.arange(300), np.arange(150)), (np.arange(300), np.arange(150, 300))]
+    with pytest.warns(NormexpWarning, match="hold out 300 rows that they also fit"):
+        nx.TrustedClassifier(calibrate="temperature", cv=leaky).fit(X, y)
+
+
+def test_a_perfect_model_on_held_out_rows_is_suspected_of_a_leak():
+    """A base that remembers every row of the table, as one whose features hold the answer: none wrong, yet unsure."""
+    X, y = clouds(400, [1, 1], gap=0.3)
+    X = np.column_stack([X, 0.9 * (2 * y - 1)])
+    base = LogisticRegression(C=1e-2)
+    with pytest.warns(NormexpWarning, match="trained on"):
+        nx.TrustedClassifier(make_pipeline(StandardScaler(), base)).fit(X, y)
+
+
+def test_rare_classes_are_said_and_never_break_a_fold():
+    X, y = clouds(200, [1, 1])
+    X, y = np.vstack([X, X[:3] + 5]), np.concatenate([y, [2, 2, 3]])
+    with pytest.warns(NormexpWarning, match=r"2 of the 4 classes \(2, 3\) have fewer than 5 rows; 1 with a single"):
+        model = nx.TrustedClassifier(calibrate="temperature").fit(X, y)
+    assert model.predict_proba(X).shape == (203, 4)
+    assert model.n_held_out_ == 202
+
+
+@pytest.mark.filterwarnings("ignore::normexp.base.errors.NormexpWarning")
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        (np.zeros(10, int), "one class"),
+        (np.arange(5), "single row"),
+        (np.array([0, 0, 0, 0, 0, 0, 1]), "only rows of the class"),
+    ],
+)
+def test_too_few_rows_are_a_sentence(rows, words):
+    X = np.random.default_rng(0).normal(size=(len(rows), 3))
+    with pytest.raises(NormexpError, match=words) as caught:
+        nx.TrustedClassifier().fit(X, rows)
+    assert str(caught.value).startswith("TrustedClassifier.fit: ")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"coverage": 1.0}, "coverage is 1.0"),
+        ({"coverage": "most"}, "coverage is 'most'"),
+        ({"reject": -0.1}, "reject is -0.1"),
+        ({"target_risk": 2}, "target_risk is 2"),
+        ({"calibrate": "platt"}, "calibrate is 'platt'"),
+        ({"calibrate": 3}, "calibrate is 3"),
+        ({"cv": 0}, "cv is 0"),
+        ({"cv": "many"}, "cv is 'many'"),
+        ({"cv": 2.5}, "cv is 2.5"),
+        ({"objective": "f1"}, "objective is 'f1'"),
+        ({"objective": "balanced", "adjustment": 1.0}, "adjustment=1.0"),
+        ({"objective": "balanced", "prior": [0.5, 0.5]}, "give one of them"),
+        ({"adjustment": -1}, "adjustment is -1"),
+        ({"prior": [0.5, 0.2]}, "prior sums to 0.7"),
+        ({"prior": [1.0]}, "prior has shape"),
+        ({"thresholds": [0.5, 0.0]}, "thresholds hold 0"),
+        ({"thresholds": [0.5]}, "thresholds has shape"),
+        ({"cost_matrix": [[0, 1]]}, "cost_matrix has shape"),
+        ({"cost_matrix": [[1, 0], [1, 0]]}, "must not cost"),
+        ({"cost_matrix": [[0, np.nan], [1, 0]]}, "not finite"),
+        ({"estimator": SVC(decision_function_shape="ovo")}, None),
+        ({"estimator": StandardScaler()}, "neither decision_function nor predict_proba"),
+    ],
+    ids=str,
+)
+def test_options_without_a_meaning_are_refused_in_a_sentence(options, words):
+    X, y = clouds(60, [1, 1])
+    if words is None:  # pairwise votes have one column for each pair
+        X, y = clouds(80, [1, 1, 1, 1])
+        words = "one column for each class is needed"
+    with pytest.raises(NormexpError, match=words) as caught:
+        nx.TrustedClassifier(**options).fit(X, y)
+    assert str(caught.value).startswith("TrustedClassifier.fit: ")
+
+
+def test_weights_need_a_base_that_takes_them():
+    X, y = clouds(60, [1, 1])
+    weight = np.ones(60)
+    with pytest.raises(NormexpError, match="takes none"):
+        nx.TrustedClassifier(make_pipeline(StandardScaler(), LogisticRegression())).fit(X, y, sample_weight=weight)
+    by_name = {"logisticregression__sample_weight": weight}
+    nx.TrustedClassifier(make_pipeline(StandardScaler(), LogisticRegression()), **QUICK).fit(X, y, **by_name)
+    nx.TrustedClassifier(Perceptron(), **QUICK).fit(X, y)  # margins alone are enough
+
+
+def test_rows_of_weight_zero_promise_nothing():
+    X, y = clouds(400, [1, 1], gap=0.8)
+    weight = np.where(np.arange(400) < 200, 1.0, 0.0)
+    model = nx.TrustedClassifier(**QUICK).fit(X, y, sample_weight=weight)
+    assert model.n_held_out_ == 200
+
+
+def test_one_hold_out_is_two_fits_and_a_fifth_of_the_rows():
+    X, y = clouds(500, [1, 1, 1])
+    model = nx.TrustedClassifier(cv=1, calibrate="temperature").fit(X, y)
+    assert (model.n_fits_, model.n_held_out_) == (2, 100)
+
+
+def test_the_folds_follow_the_counted_cost(monkeypatch):
+    from normexp.trusted import cross_fit
+
+    X, y = clouds(400, [1, 1, 1])
+    cheap = nx.TrustedClassifier(cv="auto", calibrate="temperature").fit(X, y)
+    assert cheap.n_fits_ == 6
+    work = cheap.estimator_.solution_.n_passes * X.size * 3
+    for affordable, fits in ((0.8 * 3.5 * work, 4), (0.8 * 2 * work, 2)):
+        monkeypatch.setattr(cross_fit, "AFFORDABLE", affordable)
+        assert nx.TrustedClassifier(cv="auto", calibrate="temperature").fit(X, y).n_fits_ == fits
+
+
+def test_a_loaded_model_answers_alike(tmp_path):
+    X, y = load_wine(return_X_y=True)
+    model = nx.TrustedClassifier(cost_matrix=1 - np.eye(3), target_risk=0.3).fit(X, y)
+    nx.save(model, tmp_path / "m.nx")
+    again = nx.load(tmp_path / "m.nx")
+    for ask in ("predict", "predict_proba", "predict_set", "unknown_score", "predict_or_reject"):
+        assert np.array_equal(getattr(again, ask)(X), getattr(model, ask)(X))
+
+
+def test_the_report_is_a_page(tmp_path):
+    X, y = load_wine(return_X_y=True)
+    model = nx.TrustedClassifier(**QUICK).fit(X[::2], y[::2])
+    model.report(X[1::2], y[1::2], tmp_path / "r.html")
+    page = (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert page.lstrip().lower().startswith("<!doctype html>")
+    with pytest.raises(NormexpError, match="row 1"):
+        model.report(X[:2], [0, 7], tmp_path / "no.html")
+    assert not (tmp_path / "no.html").exists()
+    frame = pd.DataFrame(X[1::2], columns=[f"c{j}" for j in range(13)])
+    nx.TrustedClassifier(**QUICK).fit(frame, y[1::2]).report(frame, y[1::2], tmp_path / "f.html")
+    assert "c0=" in (tmp_path / "f.html").read_text(encoding="utf-8")
