@@ -56,6 +56,7 @@ class Loss:
     z_loss: float
     gamma: float
     grad_scale: float
+    row_scale: FloatVector | None = None  # (N,): what each row's gradient is multiplied by besides
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +88,11 @@ def linear_loss(head: Head, loss: Loss, *, wants_grad: bool) -> tuple[FloatVecto
             rows[len(here) :] = 0.0
             for tile in _tiles(head):
                 np.matmul(rows, tile.weights.T, out=raw[:, tile.columns])
-            _row_losses(head, loss, here, raw, logits, losses, wants_grad=wants_grad)
+            row_losses_of_block(head, loss, here, raw, logits, losses, wants_grad=wants_grad)
             if found is not None:
                 logits[len(here) :] = 0.0
+                if loss.row_scale is not None:
+                    np.multiply(logits, _column(loss.row_scale[here], len(logits)), out=logits, casting="same_kind")
                 _add_products(head, rows, logits, found, here, is_first=first == 0)
         if found is not None and not len(counted):
             found.projection[...] = 0.0
@@ -101,6 +104,13 @@ def rows_of_a_block(classes: int, head: Head) -> int:
     buffers = 1 if head.softcap is None else 2
     fitting = BLOCK_BYTES // max(1, classes * head.dtype.itemsize * buffers)
     return min(MOST_ROWS, max(FEWEST_ROWS, fitting // FEWEST_ROWS * FEWEST_ROWS))
+
+
+def _column(values: FloatVector, height: int) -> NDArray[np.float64]:
+    """One value for each row of a block, 0 for those that fill it up."""
+    column = np.zeros((height, 1))
+    column[: len(values), 0] = values
+    return column
 
 
 def _filled_up(size: int, whole: int = WHOLE) -> int:
@@ -135,7 +145,7 @@ def _tiles(head: Head) -> Iterator[_Tile]:
         yield _Tile(scratch[:count], slice(start, start + count), classes)
 
 
-def _row_losses(
+def row_losses_of_block(
     head: Head,
     loss: Loss,
     here: NDArray[np.int64],

@@ -26,3 +26,20 @@ class LossGrad(NamedTuple):
 
     loss: Any
     grad: Any
+
+
+class LinearLossGrad(NamedTuple):
+    """A loss and its gradients with respect to the rows, the projection and the bias (None without a bias)."""
+
+    loss: Any
+    grad_x: Any
+    grad_projection: Any
+    grad_bias: Any
+
+
+class TopK(NamedTuple):
+    """The likeliest classes, best first: their probabilities, the logs of these, and which classes they are."""
+
+    prob: Any
+    log_prob: Any
+    index: Any

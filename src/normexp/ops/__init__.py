@@ -2,16 +2,16 @@
 
 from normexp.backends.pages import set_kept_memory
 from normexp.backends.threads import get_num_threads, set_num_threads
-from normexp.base.types import LossGrad
+from normexp.base.types import LinearLossGrad, LossGrad, TopK
 from normexp.ops.derivatives import softmax_jacobian, softmax_jvp, softmax_vjp
 from normexp.ops.doubt import energy, entropy, generalised_entropy, margin, max_logit
-from normexp.ops.linear_losses import LinearLossGrad, linear_cross_entropy, linear_cross_entropy_with_grad
+from normexp.ops.linear_losses import linear_cross_entropy, linear_cross_entropy_with_grad
 from normexp.ops.losses import cross_entropy, cross_entropy_with_grad
 from normexp.ops.probabilities import log_softmax, logsumexp, softmax
 from normexp.ops.sampling import gumbel_softmax, sample
 from normexp.ops.segments import segment_softmax
 from normexp.ops.sparse_maps import entmax, sparsemax
-from normexp.ops.top_k import TopK, top_k
+from normexp.ops.top_k import top_k
 
 __all__ = [
     "LinearLossGrad",

@@ -1,28 +1,21 @@
 """The fused linear head: cross-entropy of ``x @ projection.T + bias``, without these logits in memory."""
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from normexp.backends import cpu
+from normexp.backends.dispatch import or_tensors
 from normexp.backends.linear import Gradients, Head, Loss, linear_loss
 from normexp.base.checks import check_logits, check_number, check_reduction, check_temperature, check_weight
 from normexp.base.errors import RangeError, ShapeError
 from normexp.base.precision import compute_dtype, result_dtype
-from normexp.base.types import Array
+from normexp.base.types import Array, LinearLossGrad
 from normexp.ops.losses import _check_proportions, _indices, _narrow, _scale
 
 
-class LinearLossGrad(NamedTuple):
-    """A loss and its gradients with respect to the rows, the projection and the bias (None without a bias)."""
-
-    loss: Any
-    grad_x: Any
-    grad_projection: Any
-    grad_bias: Any
-
-
+@or_tensors
 def linear_cross_entropy(
     x: Array,
     projection: Array,
@@ -111,6 +104,7 @@ def linear_cross_entropy(
     return _loss("linear_cross_entropy", x, projection, target, options, wants_grad=False).loss
 
 
+@or_tensors
 def linear_cross_entropy_with_grad(
     x: Array,
     projection: Array,
@@ -210,7 +204,7 @@ def _loss(
     answers = np.asarray(target)
     if answers.size == 0 and answers.dtype == np.float64 and answers.shape == head.batch:
         answers = answers.astype(np.int64)  # an empty list has no dtype of its own
-    numbers = {
+    numbers: dict[str, Any] = {
         "smoothing": check_number(label_smoothing, of=of, name="label_smoothing", low=0.0, high=1.0),
         "z_loss": check_number(z_loss, of=of, name="z_loss", low=0.0),
         "gamma": check_number(focal_gamma, of=of, name="focal_gamma", low=0.0),

@@ -1,22 +1,14 @@
 """The k likeliest classes, without the probabilities of the others."""
 
-from typing import Any, NamedTuple
-
 from normexp.backends import doubt as _backend
+from normexp.backends.dispatch import or_tensors
 from normexp.base.checks import check_axis, check_logits
 from normexp.base.errors import AxisError, DtypeError, RangeError
 from normexp.base.precision import result_dtype
-from normexp.base.types import Array
+from normexp.base.types import Array, TopK
 
 
-class TopK(NamedTuple):
-    """The likeliest classes, best first: their probabilities, the logs of these, and which classes they are."""
-
-    prob: Any
-    log_prob: Any
-    index: Any
-
-
+@or_tensors
 def top_k(logits: Array, k: int, /, *, axis: int = -1) -> TopK:
     """Likeliest ``k`` classes with their probabilities, normalised over all classes.
 

@@ -100,7 +100,7 @@ def index_rows(logits, target, row_weight, smoothing, z_loss, gamma, double, gra
             factor = gamma * (power / others) * prob if gamma > 0.0 and others > 0.0 and nll < np.inf else 0.0
         w = row_weight[i]
         lse = m + log_sum
-        loss[i] = w * (power * smooth + (z_loss * lse * lse if z_loss != 0.0 else 0.0))
+        loss[i] = w * (power * smooth) + (z_loss * lse * lse if z_loss != 0.0 else 0.0)
         if not wants_grad:
             continue
         c = grad_scale * w
