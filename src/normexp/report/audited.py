@@ -23,10 +23,10 @@ from normexp.report.audit_input import read_audit
 from normexp.report.audit_verdicts import judge_audit
 from normexp.report.evidence import Evidence
 from normexp.report.facts import ClassFacts, ReliabilityBin
+from normexp.report.labelled import Labelled
 from normexp.report.picks import pick_confusions
 from normexp.report.scores import LEVEL, score_all
 from normexp.report.summary import MAX_DECOMPOSED
-from normexp.trusted.labelled import Labelled
 
 RELIABILITY_BINS = 10
 
