@@ -43,7 +43,7 @@ def normalise_rows(of: str, rows: NDArray[Any], heat: NDArray[np.float64] | None
     """
     if heat is None and of == "softmax" and rows.dtype.itemsize == 4:
         K = rows.shape[1]
-        if K <= _few.FEW:
+        if K <= _few.FEW and len(rows) >= _few.WORTH:
             far = _few.softmax_few(rows, out)
         else:
             far = (_single.softmax_single if K <= _single.LONG else _long.softmax_long)(rows, out)

@@ -1,7 +1,7 @@
 """softmax of float32 rows of few classes: 64 rows at a time, turned on their side, so that SIMD runs across the rows.
 
-A tile holds class k of 64 rows side by side. The arithmetic is that of ``single``; a row's terms are added in the order
-of the classes.
+A tile holds class k of 64 rows side by side. The arithmetic is that of ``single``, and so are the order of a sum and
+the bits: the backend may take either.
 """
 
 import numpy as np
@@ -16,6 +16,8 @@ f = np.float32
 TILE = 64  # rows in a tile
 BLOCK = 16  # rows and classes that are turned at once
 FEW = 32  # up to so many classes, turning rows on their side is quicker than taking them one by one
+WORTH = 8  # from so many rows on
+EIGHT = 8
 
 
 @njit(fastmath=EXACT, nogil=True)
@@ -107,12 +109,26 @@ def exp_tile(z, K, pivots, lowest):
 
 
 @njit(fastmath=EXACT, nogil=True)
-def sum_tile(e, K, sums):
-    """sums[r] = the sum of e[:K, r], class by class."""
-    sums[:] = 0.0
-    for k in range(K):
+def sum_tile(e, K, lanes, sums):
+    """sums[r] = the sum of e[:K, r], in the order of ``lanes``, which is scratch (FEW, TILE)."""
+    rest = K % EIGHT if K > EIGHT else 0
+    h = EIGHT >> 1
+    while 2 * h < K:
+        h *= 2
+    for j in range(2 * h):
         for r in range(TILE):
-            sums[r] += np.float64(e[k, r])
+            lanes[j, r] = 0.0
+    for k in range(K):
+        j = k if k < K - rest else k + EIGHT - rest
+        for r in range(TILE):
+            lanes[j, r] = np.float64(e[k, r])
+    while h > 0:
+        for j in range(h):
+            for r in range(TILE):
+                lanes[j, r] += lanes[h + j, r]
+        h >>= 1
+    for r in range(TILE):
+        sums[r] = lanes[0, r]
 
 
 @njit(fastmath=EXACT, nogil=True, error_model="numpy")
@@ -140,7 +156,8 @@ def softmax_few(logits, out):
     z = np.empty(((K + BLOCK - 1) // BLOCK * BLOCK, TILE), np.float32)
     room = np.zeros((TILE + 1) * K + BLOCK, np.float32)
     tops, pivots, lowest = np.empty(TILE, np.float32), np.empty(TILE, np.float32), np.empty(TILE, np.float32)
-    sums, high, low = np.empty(TILE), np.empty(TILE, np.float32), np.empty(TILE, np.float32)
+    lanes, sums = np.empty((FEW, TILE)), np.empty(TILE)
+    high, low = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
     far = 0
     for i in range(0, N, TILE):
         n = min(TILE, N - i)
@@ -148,7 +165,7 @@ def softmax_few(logits, out):
         find_tops(z, K, tops)
         far += find_pivots(tops, n, pivots, lowest)
         exp_tile(z, K, pivots, lowest)
-        sum_tile(z, K, sums)
+        sum_tile(z, K, lanes, sums)
         find_factors(sums, high, low)
         scale_tile(z, K, high, low)
         empty_tile(z, i, room, out)
