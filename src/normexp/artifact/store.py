@@ -9,6 +9,7 @@ from normexp._version import __version__
 from normexp.artifact.allowlist import MODELS
 from normexp.artifact.container import read_container, write_container
 from normexp.artifact.payload import pack, unpack
+from normexp.base.atomic import write_atomically
 from normexp.base.errors import ArtifactError, MissingExtraError
 
 _PACKAGES: Final = ("numpy", "scipy", "scikit-learn", "skrub", "polars", "skops")
@@ -60,8 +61,6 @@ def save(model: Any, path: str | os.PathLike[str], /) -> None:
     if not any(attribute.endswith("_") and not attribute.startswith("_") for attribute in vars(model)):
         raise ArtifactError(f"save: this {name} is not fitted; call fit before save.")
     _require_skops()
-    from normexp.tables.writing import write_atomically  # noqa: PLC0415  (the table packages are optional too)
-
     payload = pack(model)
     with write_atomically(path) as stream:
         write_container(stream, model_class=name, payload=payload, versions=_versions())

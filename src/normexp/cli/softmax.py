@@ -56,8 +56,8 @@ def softmax(
         require_output(plot, suffixes=(".png", ".svg", ".pdf"))
     rows = [evaluate_row(row, temperature=temperature) for row in read_rows(logits or [])]
     if plot is not None:
+        from normexp.base.atomic import write_atomically
         from normexp.cli.bars import draw_bars
-        from normexp.tables.writing import write_atomically
 
         if len(rows) > MAX_PLOTTED_ROWS:
             say(f"{len(rows)} rows came and the plot shows the first {MAX_PLOTTED_ROWS} of them.")

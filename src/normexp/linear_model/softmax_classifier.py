@@ -14,21 +14,23 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 
 from normexp.base.errors import RangeError, ShapeError
-from normexp.linear_model.batches import take_batch
+from normexp.linear_model.batches import InBatches
+from normexp.linear_model.exchange import FromScikitLearn
 from normexp.linear_model.generative import LinearDiscriminant, NaiveBayesSoftmax
-from normexp.linear_model.head import FLOATS, LinearHead, dense
+from normexp.linear_model.head import FLOATS, dense
+from normexp.linear_model.intervals import WithIntervals
 from normexp.linear_model.over_rows import is_streamed
 from normexp.linear_model.parameters import check_parameters, check_row_weights
 from normexp.linear_model.penalties import penalty_of
 from normexp.linear_model.streamed import fit_rows
 from normexp.rows import ArrayRows
-from normexp.solvers import Fitted, Progress, Running, Step, fit_penalised, summed_up
+from normexp.solvers import Fitted, Progress, Step, fit_penalised
 
 _LOGGER = logging.getLogger("normexp")
 
 
 @final
-class SoftmaxClassifier(LinearHead):
+class SoftmaxClassifier(InBatches, WithIntervals, FromScikitLearn):
     """Softmax regression that ends at its optimum and says how close it came.
 
     A drop-in for ``sklearn.linear_model.LogisticRegression``: the same objective, attributes and shapes.
@@ -117,8 +119,6 @@ class SoftmaxClassifier(LinearHead):
     >>> int((few.coef_ != 0).any(axis=0).sum()), few.suboptimality_ < 1e-6
     (6, True)
     """
-
-    _running: Running | None = None
 
     def __init__(
         self,
@@ -236,63 +236,7 @@ class SoftmaxClassifier(LinearHead):
         )
         return self._take(fitted, X.dtype)
 
-    def partial_fit(
-        self, X: Any, y: ArrayLike, classes: ArrayLike | None = None, sample_weight: ArrayLike | None = None
-    ) -> Self:
-        """Take in a batch of rows.
-
-        Parameters
-        ----------
-        X : array-like or sparse matrix (n, D)
-            Features.
-        y : array-like (n,)
-            Class labels; a batch may lack classes.
-        classes : array-like (K,), optional
-            All labels that may ever come; needed on the first call.
-        sample_weight : array-like (n,), optional
-            Weights of the rows.
-
-        Returns
-        -------
-        SoftmaxClassifier
-            The same object.
-
-        Raises
-        ------
-        ValueError
-            For the first call without classes, other classes later, labels outside of them, and what `fit` refuses.
-
-        Notes
-        -----
-        Minimises the losses of the rows in a window (2 048 rows, or four for each coefficient, in at most 32 MB), plus
-        the second-order expansions of the losses of the rows before them at the optimum of their time, plus the
-        penalty: as long as the window holds all rows it is `fit`, and later its error is that of the expansions. Above
-        3 000 coefficients only their diagonal is kept, which is rougher. Columns are centred and scaled as the first
-        batch has them; ``suboptimality_`` is infinite, because nothing bounds the losses of rows that are gone. Model
-        files hold no rows. `fit` starts anew, and so do batches after a `fit`, with a warning.
-
-        Examples
-        --------
-        >>> from sklearn.datasets import load_wine
-        >>> X, y = load_wine(return_X_y=True)
-        >>> model = SoftmaxClassifier()
-        >>> for rows in (slice(0, 60), slice(60, 120), slice(120, 178)):  # sorted by class: batches lack classes
-        ...     model = model.partial_fit(X[rows], y[rows], classes=[0, 1, 2])
-        >>> float(model.score(X, y)) > 0.98
-        True
-        """
-        self._running, fitted, dtype = take_batch(self, X, y, classes, sample_weight)
-        return self._take(fitted, dtype)
-
-    def __getstate__(self) -> dict[str, Any]:
-        """What is saved: a stream without its rows."""
-        state: dict[str, Any] = super().__getstate__()
-        if isinstance(running := state.get("_running"), Running):
-            state = {**state, "_running": summed_up(running)}
-        return state
-
     def _take(self, fitted: Fitted, dtype: Any) -> Self:
-        """Take over what a solver found, in the dtype of the rows, and warn where that is no optimum."""
         self.coef_: Any = np.ascontiguousarray(fitted.coef.T, dtype=dtype)
         self.intercept_ = fitted.intercept.astype(dtype)
         self.solution_ = fitted.solution

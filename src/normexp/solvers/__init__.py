@@ -5,6 +5,7 @@ from normexp.solvers.corner_fit import CornerProblem as CornerProblem
 from normexp.solvers.corner_fit import fit_penalised as fit_penalised
 from normexp.solvers.fit import fit_softmax_regression as fit_softmax_regression
 from normexp.solvers.fit import prefers_rows as prefers_rows
+from normexp.solvers.information import covariance as covariance
 from normexp.solvers.outcome import Fitted as Fitted
 from normexp.solvers.outcome import Outcome as Outcome
 from normexp.solvers.outcome import Solution as Solution
@@ -30,6 +31,7 @@ __all__ = [
     "Solution",
     "Step",
     "absorb",
+    "covariance",
     "first_of_a_stream",
     "fit_penalised",
     "fit_softmax_regression",

@@ -26,6 +26,7 @@ class Outcome(Enum):
         "The optimum of the running objective is reached: recent rows count exactly, earlier ones by the quadratic "
         "expansion of their loss."
     )
+    ELSEWHERE = "The coefficients were fitted elsewhere: nothing is known of their optimum."
     NOT_STARTED = "max_iter is 0: the coefficients are the starting point."
 
     def __reduce__(self) -> tuple[type["Outcome"], tuple[str]]:
