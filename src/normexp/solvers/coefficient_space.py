@@ -4,17 +4,24 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import linalg
 
 from normexp.solvers.function import Objective, Point
 from normexp.solvers.metric import Metric
 from normexp.solvers.objective import SoftmaxObjective
-from normexp.solvers.preconditioner import Preconditioner
+from normexp.solvers.preconditioner import Preconditioner, regularised_cholesky
 from normexp.solvers.problem import LENGTHS, MAX_INNER, Inner, Problem, best_length, forcing_at
 
 F64 = NDArray[np.float64]
 
 # Conjugate gradients whose residual does not halve in so many iterations have lost to rounding.
 _STALLED = 50
+# So near the optimum the quadratic model is trusted; the gap that it promises should be well below the one asked for.
+_CLOSE, _MARGIN = 1e-4, 0.25
+# Who asks for less than this wants all digits of the coefficients, not only a proof of their value.
+_FINE = 1e-10
+# Far from it a step need not be solved for better than this: the next one starts from better curvature.
+_LOOSEST = 0.3
 
 
 class Vector(NamedTuple):
@@ -79,11 +86,11 @@ class CoefficientSpace(Problem[Point]):
     def newton_step(self, point: Point, *, refit: bool) -> Inner:
         if refit or self._preconditioner is None:
             self._preconditioner = self._metric.fit(self._last_inner)
-        inner = _conjugate_gradients(self._objective, self._preconditioner, point)
+        inner = _conjugate_gradients(self._objective, self._preconditioner, point, self.tol)
         sharp = self.sharpen(point) if inner.stalled else None
         if sharp is not None:
             self._preconditioner = self._metric.fit(inner.iterations)
-            inner = _conjugate_gradients(self._objective, self._preconditioner, sharp)
+            inner = _conjugate_gradients(self._objective, self._preconditioner, sharp, self.tol)
         self._last_inner = inner.iterations
         return inner
 
@@ -122,19 +129,32 @@ class CoefficientSpace(Problem[Point]):
         return point.coef, point.shift
 
 
-def _conjugate_gradients(objective: Objective, preconditioner: Preconditioner, point: Point) -> Inner:
-    """Preconditioned conjugate gradients on H s = -g, from zero."""
+def _conjugate_gradients(objective: Objective, preconditioner: Preconditioner, point: Point, tol: float) -> Inner:
+    """Preconditioned conjugate gradients on H s = -g, from zero, as exactly as the next certificate asks for.
+
+    Where the model is exact, the dual gap at the next point is 1/2 r' L^-1 r, r the residual and L the ridge. When the
+    decrease that is left is below _CLOSE of the value, the iteration goes on until that gap is _MARGIN tol f: beginning
+    anew would throw away what the directions have learnt. The shifts' part of the residual, which the bound punishes
+    hardest (``Objective.mixture``), is then solved for exactly.
+    """
+    ridge = objective.ridge[:, None]
+    goal = _MARGIN * tol * abs(point.value) if tol >= _FINE and np.all(ridge > 0) else 0.0
     step = Vector(np.zeros_like(point.grad_coef), np.zeros_like(point.grad_shift))
     rest = Vector(-point.grad_coef, -point.grad_shift)
     solved = Vector(*preconditioner.solve(*rest))
     direction = solved
     rest_solved = rest.dot(solved)
-    stop = forcing_at(point.value, rest_solved) ** 2 * rest_solved
+    stop = forcing_at(point.value, rest_solved, _LOOSEST) ** 2 * rest_solved
+    is_close = goal > 0.0 and objective.damping == 0.0 and 0.5 * rest_solved <= _CLOSE * abs(point.value)
     decrease = 0.0
     halved_at, half = 0, 0.25 * rest_solved
     for inner in range(MAX_INNER):
-        if rest_solved <= stop or rest_solved <= 0.0:
+        if rest_solved <= 0.0 or (not is_close and rest_solved <= stop):
             return Inner(step, decrease, inner)
+        if is_close and 0.5 * float(np.sum(np.square(rest.coef) / ridge)) <= goal:
+            settled = _settled_shifts(objective, rest.shift)
+            decrease += 0.5 * float(settled @ rest.shift)
+            return Inner(Vector(step.coef, step.shift + settled), decrease, inner)
         curved = Vector(*objective.curvature_along(*direction))
         bend = direction.dot(curved)
         if bend <= 0.0 or inner - halved_at > _STALLED:  # rounding has eaten the direction
@@ -149,3 +169,14 @@ def _conjugate_gradients(objective: Objective, preconditioner: Preconditioner, p
             halved_at, half = inner, 0.25 * rest_solved
         direction = solved.plus(direction, rest_solved / previous)
     return Inner(step, decrease, MAX_INNER)
+
+
+def _settled_shifts(objective: Objective, rest: F64) -> F64:
+    """A move of the shifts after which nothing is left of their residual."""
+    if not objective.fit_intercept:
+        return np.zeros_like(rest)
+    covariance = objective.shift_covariance()
+    if len(covariance) > 1:  # a common shift has no curvature and no residual
+        covariance += np.trace(covariance) / len(covariance) ** 2
+        rest = rest - rest.mean()
+    return np.asarray(linalg.cho_solve((regularised_cholesky(covariance), True), rest, check_finite=False))

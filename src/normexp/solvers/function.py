@@ -66,6 +66,10 @@ class Objective(ABC):
         """Values of f at point + length * (coef, shift) for many lengths, in one pass."""
 
     @abstractmethod
+    def shift_covariance(self) -> F64:
+        """Block of the Hessian at the last point that belongs to the shifts, sum_i s_i (diag(p_i) - p_i p_i')."""
+
+    @abstractmethod
     def sharpen(self) -> bool:
         """Take Hessian products in float64 from the next evaluation on; whether they were not before."""
 
@@ -148,6 +152,17 @@ def towards_labels(prob: NDArray[np.floating], target: NDArray[np.intp], damping
             wrong = 1.0 - p[index][:, None]
         p += 0.5 * damping * wrong * (member - p)
     return p
+
+
+def summed_covariance(prob: NDArray[np.floating], weight: F64) -> F64:
+    """Return sum_i s_i (diag(p_i) - p_i p_i') for prob (n, S), (S, S); for two classes, of the one score."""
+    if prob.shape[1] == 1:
+        p = prob[:, 0].astype(np.float64, copy=False)
+        return np.array([[float(weight @ (p * (1 - p)))]])
+    weighted = prob * weight.astype(prob.dtype)[:, None]
+    products: F64 = -(prob.T @ weighted).astype(np.float64, copy=False)
+    products[np.diag_indices(len(products))] += weighted.sum(axis=0, dtype=np.float64)
+    return products
 
 
 def weighted_labels(target: NDArray[np.intp], weight: F64, n_scores: int) -> F64:

@@ -9,7 +9,8 @@ with h_i = 1 - sum_k p_ik^2, the trace of row i's covariance diag(p_i) - p_i p_i
     M = T (x) G + I (x) diag(lambda).
 
 With T = Q diag(t) Q' the classes decouple: M^-1 r = (Q (x) I) [(t_k G + diag(lambda))^-1]_k (Q' (x) I) r, one
-Cholesky factor for each eigenvalue; eigenvalues that differ by less than a quarter share one.
+Cholesky factor for each eigenvalue; eigenvalues that differ by less than a quarter share one, and where many do not,
+G and the ridge are made diagonal together (``JointFactor``).
 """
 
 from dataclasses import dataclass, field
@@ -29,6 +30,8 @@ F64 = NDArray[np.float64]
 _ROWS_PER_FEATURE = 8
 _EIGENVALUE_RATIO = 1.25
 _NEGLIGIBLE = 1e-12
+# An eigendecomposition costs about as much time as so many Cholesky factors, and the memory of two.
+_MANY_GROUPS = 16
 _TINY = float(np.finfo(float).tiny)
 
 
@@ -48,9 +51,36 @@ class KroneckerFactor(Preconditioner):
                 out[:, columns] = linalg.cho_solve((factor, True), rotated[:, columns], check_finite=False)
             else:
                 out[:, columns] = rotated[:, columns] / factor[:, None]
-        curved = self.shift_scale > 0
-        turned = np.where(curved, (shift @ self.vectors) / np.where(curved, self.shift_scale, 1.0), 0.0)
-        return out @ self.vectors.T, self.vectors @ turned
+        return out @ self.vectors.T, _turned(self.vectors, self.shift_scale, shift)
+
+
+@dataclass(frozen=True)
+class JointFactor(Preconditioner):
+    """The same without groups: G and the ridge L made diagonal together, one (D, D) array for all eigenvalues of T.
+
+    With L^-1/2 G L^-1/2 = U diag(g) U' and B = L^-1/2 U,
+
+        (t G + L)^-1 = B diag(1 / (t g + 1)) B'    for every t.
+    """
+
+    vectors: F64 = field(repr=False)  # Q, (S, S)
+    values: F64 = field(repr=False)  # t, (S,)
+    basis: F64 = field(repr=False)  # B, (D, D)
+    moments: F64 = field(repr=False)  # g, (D,)
+    shift_scale: F64 = field(repr=False)  # curvature of each rotated shift; 0 where it has none
+
+    def solve(self, coef: F64, shift: F64) -> tuple[F64, F64]:
+        rotated = self.basis.T @ (coef @ self.vectors)
+        for first in range(0, len(rotated), 64):  # without an array of all denominators
+            rows = slice(first, first + 64)
+            rotated[rows] /= np.outer(self.moments[rows], self.values) + 1.0
+        return (self.basis @ rotated) @ self.vectors.T, _turned(self.vectors, self.shift_scale, shift)
+
+
+def _turned(vectors: F64, shift_scale: F64, shift: F64) -> F64:
+    """Shifts divided by their curvature, in the directions that have one."""
+    curved = shift_scale > 0
+    return np.asarray(vectors @ np.where(curved, (shift @ vectors) / np.where(curved, shift_scale, 1.0), 0.0))
 
 
 def plain_moments(objective: SoftmaxObjective) -> F64:
@@ -66,7 +96,7 @@ def rows_for_moments(n_features: int) -> int:
 
 def fit_kronecker(
     objective: SoftmaxObjective, rng: np.random.Generator, *, dense: bool, floor: F64 | None = None
-) -> KroneckerFactor:
+) -> Preconditioner:
     """Fit both factors to the probabilities that the objective holds now."""
     rows = objective.curved_rows
     wanted = rows_for_moments(rows.n_features) if dense else rows.n_rows
@@ -94,28 +124,46 @@ def fit_kronecker(
     return from_moments(moments, covariance, curved, objective.ridge)
 
 
-def from_moments(moments: F64, covariance: F64, curved: float, ridge: F64) -> KroneckerFactor:
+def from_moments(moments: F64, covariance: F64, curved: float, ridge: F64) -> Preconditioner:
     """Factorise sum_i s_i h_i x_i x_i' (D, D), or its diagonal (D,), and sum_i s_i cov(p_i) (S, S); curved: sum s h."""
     values, vectors = np.linalg.eigh(covariance / max(curved, _TINY))
     values = np.maximum(values, 0.0)
     shift_scale = values * curved
     shift_scale[values <= _NEGLIGIBLE * values.max(initial=0.0)] = 0.0
-    return KroneckerFactor(vectors, tuple(_groups(values, moments, ridge)), shift_scale)
+    bounds = _group_bounds(values)
+    if moments.ndim == 2 and len(bounds) > _MANY_GROUPS and np.all(ridge > 0):
+        root = 1.0 / np.sqrt(ridge)
+        spectrum, basis = linalg.eigh(moments * np.outer(root, root), overwrite_a=True, check_finite=False)
+        basis *= root[:, None]
+        return JointFactor(vectors, values, basis, np.maximum(spectrum, 0.0), shift_scale)
+    return KroneckerFactor(vectors, tuple(_groups(values, bounds, moments, ridge)), shift_scale)
 
 
-def _groups(values: F64, moments: F64, ridge: F64) -> list[tuple[NDArray[np.intp], F64]]:
+def _group_bounds(values: F64) -> list[tuple[int, int]]:
+    """Where groups of nearly equal eigenvalues begin and end among the ascending ones."""
+    bounded = _kept_apart(np.sort(values))
+    bounds: list[tuple[int, int]] = []
+    start = 0
+    while start < len(bounded):
+        stop = int(np.searchsorted(bounded, bounded[start] * _EIGENVALUE_RATIO, side="right"))
+        bounds.append((start, stop))
+        start = stop
+    return bounds
+
+
+def _kept_apart(values: F64) -> F64:
+    """Eigenvalues at least so large that a factor can be formed."""
+    return np.asarray(np.maximum(values, max(_NEGLIGIBLE * float(values.max(initial=0.0)), _TINY)))
+
+
+def _groups(values: F64, bounds: list[tuple[int, int]], moments: F64, ridge: F64) -> list[tuple[NDArray[np.intp], F64]]:
     """Columns of nearly equal eigenvalue, each with one factor of t G + diag(lambda)."""
     order = np.argsort(values)
-    smallest = max(_NEGLIGIBLE * float(values.max(initial=0.0)), _TINY)
-    bounded = np.maximum(values[order], smallest)
-    groups: list[tuple[NDArray[np.intp], F64]] = []
-    start = 0
-    while start < len(order):
-        stop = int(np.searchsorted(bounded, bounded[start] * _EIGENVALUE_RATIO, side="right"))
-        typical = float(np.exp(np.mean(np.log(bounded[start:stop]))))
-        groups.append((order[start:stop], _factor(typical, moments, ridge)))
-        start = stop
-    return groups
+    bounded = _kept_apart(values[order])
+    return [
+        (order[start:stop], _factor(float(np.exp(np.mean(np.log(bounded[start:stop])))), moments, ridge))
+        for start, stop in bounds
+    ]
 
 
 def _factor(value: float, moments: F64, ridge: F64) -> F64:

@@ -55,10 +55,10 @@ class Metric:
         return fit_kronecker(objective, self._rng, dense=self._dense, floor=self._floor)
 
 
-def rows_to_draw(n_rows: int, n_features: int, n_scores: int) -> int:
-    """How many rows of a dense table a preconditioner is estimated from; 0 for its diagonal, which takes them all."""
+def rows_to_draw(n_rows: int, n_features: int, n_scores: int, *, is_sparse: bool) -> int:
+    """How many rows of a table a preconditioner is estimated from; 0 for its diagonal, which takes them all."""
     sample, fits_hessian = _hessian_plan(n_rows, n_features, n_scores)
-    if fits_hessian:
+    if fits_hessian and not is_sparse:
         return sample
     return rows_for_moments(n_features) if n_features <= _MAX_DENSE_FEATURES else 0
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from normexp.backends import curvature
 from normexp.rows import Block, RowBlocks
-from normexp.solvers.function import Objective, Point, towards_labels, weighted_labels
+from normexp.solvers.function import Objective, Point, summed_covariance, towards_labels, weighted_labels
 
 F64 = NDArray[np.float64]
 
@@ -95,6 +95,13 @@ class SoftmaxObjective(Objective):
         if not self.fit_intercept:
             along_shift = np.zeros_like(along_shift)
         return along_coef + self.ridge[:, None] * coef, along_shift
+
+    def shift_covariance(self) -> F64:
+        """Block of the Hessian at the last point that belongs to the shifts, (S, S): no row is read for it."""
+        (covariance,) = self.curved_rows.sum(
+            lambda block: (summed_covariance(self._prob[block.rows], self.weight[block.rows]),)
+        )
+        return np.asarray(covariance)
 
     def values_along(self, point: Point, coef: F64, shift: F64, lengths: F64) -> F64:
         """Values of f at point + length * (coef, shift) for many lengths, in one pass."""

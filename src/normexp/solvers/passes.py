@@ -14,7 +14,7 @@ from scipy import sparse
 
 from normexp.backends import curvature
 from normexp.rows import Block
-from normexp.solvers.function import towards_labels, weighted_labels
+from normexp.solvers.function import summed_covariance, towards_labels, weighted_labels
 from normexp.solvers.preconditioner import row_curvature
 
 F64 = NDArray[np.float64]
@@ -118,6 +118,25 @@ class CurvatureAlong:
         tangent = block.affine(self.along, self.turn)
         curvature.tangent_product(tangent, prob, block.target, block.weight, self.damping)
         return block.adjoint(tangent), tangent.sum(axis=0, dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class ShiftCovariance:
+    """Block of the Hessian at (coef, shift) that belongs to the shifts."""
+
+    coef: F64 = field(repr=False)
+    shift: F64 = field(repr=False)
+    working: Any
+    kept: Working | None = field(default=None, repr=False)
+
+    def __call__(self, block: Block) -> tuple[F64]:
+        """Return it, (S, S)."""
+        if self.kept is not None:
+            return (summed_covariance(self.kept[block.rows], block.weight),)
+        scores = np.ascontiguousarray(block.affine(self.coef, self.shift), dtype=np.float64)
+        prob: Working = np.empty(scores.shape, self.working)
+        curvature.residual(scores, block.target, block.weight, prob)
+        return (summed_covariance(prob, block.weight),)
 
 
 @dataclass(frozen=True)

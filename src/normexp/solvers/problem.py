@@ -44,6 +44,7 @@ class Problem(ABC, Generic[P]):
 
     damping: float
     penalised: bool
+    tol: float = 0.0  # certified relative suboptimality that is aimed at
 
     @abstractmethod
     def start(self) -> P:
@@ -86,9 +87,9 @@ class Problem(ABC, Generic[P]):
         """Return the coefficients (D, S) and shifts (S,) at a point."""
 
 
-def forcing_at(value: float, gradient_square: float) -> float:
+def forcing_at(value: float, gradient_square: float, loosest: float = FORCING) -> float:
     """How exactly to solve: half of g' M^-1 g is near f - f*, so the closer the optimum, the more exactly."""
-    return float(np.clip(np.sqrt(max(0.0, gradient_square) / max(abs(value), np.finfo(float).tiny)), EXACT, FORCING))
+    return float(np.clip(np.sqrt(max(0.0, gradient_square) / max(abs(value), np.finfo(float).tiny)), EXACT, loosest))
 
 
 def best_length(values: F64, value: float) -> float:

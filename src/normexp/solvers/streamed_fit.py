@@ -149,7 +149,7 @@ def fit_streamed(
                 ridge=ridge / np.square(scale),
                 fit_intercept=fit_intercept,
                 seed=seed,
-                wanted=0 if rows.is_sparse else rows_to_draw(rows.n_rows, rows.n_features, n_scores),
+                wanted=rows_to_draw(rows.n_rows, rows.n_features, n_scores, is_sparse=rows.is_sparse),
             )
             objective.n_passes = 1 if rows.is_sparse else 2
             coef, shift = _started(start, rows.n_features, n_scores, centre, scale)

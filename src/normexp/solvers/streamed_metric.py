@@ -1,12 +1,15 @@
 """Preconditioners of streamed rows: fitted to rows that the last evaluation drew, in memory.
 
 An evaluation draws rows on its way (``passes.Drawing``), so a preconditioner costs no pass of its own. The drawn rows
-are a small problem in memory, to which the same factors are fitted as to any table there. Sparse tables take the
-diagonal feature factor from all rows, in one pass more.
+are a small problem in memory, to which the same factors are fitted as to any table there. Tables of very many features
+take the diagonal feature factor from all rows, in one pass more.
 """
+
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 
 from normexp.rows import row_blocks
 from normexp.solvers.class_blocks import ClassBlocks
@@ -56,15 +59,16 @@ class StreamedMetric:
         """The rows that were drawn, as a problem of their own."""
         objective = self._objective
         stored, targets, weights = zip(*objective.drawn, strict=True)
-        X, target, weight = np.concatenate(stored), np.concatenate(targets), np.concatenate(weights)
+        join: Any = sparse.vstack if objective.rows.is_sparse else np.concatenate
+        X, target, weight = join(stored), np.concatenate(targets), np.concatenate(weights)
         del stored
         objective.drawn = []  # they would be held twice
         column_map = objective.column_map
-        assert column_map.centre is not None  # noqa: S101
-        assert column_map.scale is not None  # noqa: S101
-        rows = row_blocks(X, objective.n_scores).seen_through(column_map.centre, column_map.scale)
+        rows = row_blocks(X, objective.n_scores)
+        if column_map.centre is not None and column_map.scale is not None:
+            rows = rows.seen_through(column_map.centre, column_map.scale)
         ridge = objective.ridge
-        if not objective.takes_all:
+        if not objective.takes_all and not objective.rows.is_sparse:
             # A feature that is zero but in a few rows may be missed. Scaled, all have the mean square 1 over all rows.
             squares = rows.sum(lambda block: (block.column_moments(weight[block.rows])[1],))[0]
             found = squares / objective.total_weight

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from normexp.rows import ColumnMap, LabelledRows
 from normexp.solvers.function import Objective, Point
-from normexp.solvers.passes import CurvatureAlong, Drawing, Evaluate, LossesAlong, Origin
+from normexp.solvers.passes import CurvatureAlong, Drawing, Evaluate, LossesAlong, Origin, ShiftCovariance
 
 F64 = NDArray[np.float64]
 
@@ -15,6 +15,8 @@ F64 = NDArray[np.float64]
 _KEPT_NUMBERS = 1 << 22
 # Bytes of the rows that a preconditioner is estimated from, at most: 32 MB.
 _SAMPLE_BYTES = 1 << 25
+# What a sparse row takes of a dense one's bytes, one part in so many: a guess that is on the safe side for text.
+_SPARSENESS = 10
 
 
 class StreamedObjective(Objective):
@@ -40,7 +42,10 @@ class StreamedObjective(Objective):
         n_classes = len(rows.class_weight)
         self.n_scores = 1 if n_classes == 2 else n_classes
         self.n_passes, self.damping = 0, 0.0
-        most = max(1, _SAMPLE_BYTES // max(1, rows.n_features * rows.dtype.itemsize))
+        row_bytes = rows.n_features * rows.dtype.itemsize
+        if rows.is_sparse:
+            row_bytes //= _SPARSENESS
+        most = max(1, _SAMPLE_BYTES // max(1, row_bytes))
         self.takes_all = 0 < rows.n_rows <= min(2 * wanted, most)
         self._wanted, self._seed, self._draws = min(wanted, most // 4), seed, 0
         self._working: Any = rows.dtype
@@ -110,6 +115,12 @@ class StreamedObjective(Objective):
         if not self.fit_intercept:
             along_shift = np.zeros_like(along_shift)
         return along_coef + self.ridge[:, None] * coef, along_shift
+
+    def shift_covariance(self) -> F64:
+        assert self.point is not None  # noqa: S101
+        covariance = ShiftCovariance(self.point.coef, self.point.shift, self._working, self._kept)
+        self.n_passes += 1
+        return np.asarray(self._curved_rows.sum(covariance)[0])
 
     def values_along(self, point: Point, coef: F64, shift: F64, lengths: F64) -> F64:
         (losses,) = self.rows.sum(LossesAlong(point.coef, point.shift, coef, shift, lengths))

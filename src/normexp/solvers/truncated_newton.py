@@ -102,6 +102,7 @@ def minimise(
     superlinear at the end (Dembo, Eisenstat & Steihaug 1982, theorem 3.3).
     """
     clock = {"steps": 0.0, "points": 0.0}
+    problem.tol = tol
     point = _timed(clock, "points", problem.start)
     start_gradient, best_bound, polishing, first = problem.gradient_size(point), -np.inf, 0, 0
     if resumed is not None:
