@@ -292,6 +292,7 @@ def test_no_rows_give_no_contributions(digits):
     model, X = digits
     assert explain.contributions(model, X[:0]).shape == (0, 64)
     assert explain.contributions(model, sparse.csr_matrix((0, 64))).shape == (0, 64)
+    assert explain.contributions(fitted("LogisticRegression"), X[:0, :13]).shape == (0, 13)
 
 
 # ---------------------------------------------------------------- classes, errors

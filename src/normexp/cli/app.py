@@ -14,7 +14,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from normexp.base.errors import NormexpError, NormexpWarning
-from normexp.cli import audit, bench, demo, evaluate, fit, predict, report, softmax
+from normexp.cli import audit, bench, demo, evaluate, explain, fit, predict, report, softmax
 from normexp.cli.console import discard_stdout, say
 
 BROKEN_PIPE: Final = 141  # 128 + SIGPIPE, what a shell shows for a program that the signal ended
@@ -27,7 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-for _verb in (fit, predict, evaluate, audit, report, softmax, bench, demo):
+for _verb in (fit, predict, evaluate, explain, audit, report, softmax, bench, demo):
     _verb.register(app)
 
 

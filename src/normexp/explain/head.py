@@ -55,6 +55,8 @@ class Head:
     def read(cls, model: Any, *, of: str) -> Self:
         """Read a fitted model; refuse one that has no linear scores."""
         model = getattr(model, "best_estimator_", model)
+        if hasattr(model, "adjusters_"):  # a TrustedClassifier: the log-odds of its base, before calibration
+            model = model.estimator_
         encoder = getattr(model, "encoder_", None)
         if encoder is not None and hasattr(model, "estimator_"):
             inner = cls.read(model.estimator_, of=of)
@@ -114,6 +116,8 @@ class Head:
 
     def features(self, columns: Rows, /) -> Rows:
         """Take columns to what the scores read: float64, finite, dense or CSR."""
+        if not columns.shape[0]:  # scikit-learn's steps refuse to take no rows
+            return np.zeros((0, self.coef.shape[1]))
         for step in self.affine:
             columns = step.transform(columns)
         return as_rows(columns, of=self.of)

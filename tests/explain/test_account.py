@@ -1,0 +1,157 @@
+"""The account of a row: it adds up, and every change that it tells does what it says."""
+
+import json
+
+import numpy as np
+import polars as pl
+import pytest
+from scipy.special import softmax as reference_softmax
+
+from normexp import explain
+from normexp.base.errors import InputError
+from normexp.explain.account import account, as_mapping, read_row, shown
+from normexp.explain.single_changes import single_changes
+from normexp.tables import Block, open_source
+from normexp.trusted import TableClassifier
+
+KINDS = ["columns", "one text", "two texts", "text alone", "a pipeline"]
+
+
+def logits(model, rows):
+    return model.decision_function(model.encoder_.transform(rows))[0]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_it_adds_up_and_names_class_and_runner_up(table_models, kind):
+    model, block = table_models[kind]
+    for number in range(0, 60, 12):
+        one = block.features[number : number + 1]
+        told = account(model, Block(one, None, number))
+        z = logits(model, one)
+        first, second = np.argsort(-z)[:2]
+        prob = reference_softmax(z)
+        assert (told.row, told.label, told.rival) == (number, model.classes_[first], model.classes_[second])
+        assert told.probability == pytest.approx(prob[first], rel=1e-12)
+        assert told.rival_probability == pytest.approx(prob[second], rel=1e-12)
+        assert told.log_odds == pytest.approx(z[first] - z[second], rel=1e-5, abs=1e-6)
+        assert told.baseline + sum(one.contribution for one in told.contributions) == pytest.approx(told.log_odds)
+        assert [one.column for one in told.contributions] != []
+        assert {one.column: one.value for one in told.contributions} == one.row(0, named=True)
+        sizes = [abs(one.contribution) for one in told.contributions]
+        assert sizes == sorted(sizes, reverse=True)
+        text = sum(one.contribution for one in told.contributions if one.column in model.schema_.text)
+        assert sum(word.contribution for word in told.words) == pytest.approx(text, abs=1e-9)
+
+
+def changed(row, change, text):
+    """The row as the change says it would be."""
+    if change.after is None:
+        return row.with_columns(
+            **{name: pl.col(name).str.replace_all(change.before, " ", literal=True) for name in text}
+        )
+    dtype = pl.Float64 if isinstance(change.after, float) else row[change.column].dtype
+    return row.with_columns(pl.Series(change.column, [change.after]).cast(dtype))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_change_flips_the_decision_to_what_it_says(table_models, kind):
+    model, block = table_models[kind]
+    seen = set()
+    for number in range(0, 60, 5):
+        row = block.features[number : number + 1]
+        words = [word.word for word in explain.words(model, row)[0]] if model.schema_.text else None
+        own = model.classes_[logits(model, row).argmax()]
+        for change in single_changes(model, row, words=words):
+            assert change.label != own
+            decided = model.classes_[logits(model, changed(row, change, model.schema_.text)).argmax()]
+            assert decided == change.label
+            if change.after is None:
+                assert change.column == " and ".join(model.schema_.text)
+            else:
+                assert row[change.column][0] == change.before
+            seen.add("word" if change.after is None else type(change.after).__name__)
+    wanted = {"columns": {"float", "str", "bool"}, "a pipeline": {"float"}, "one text": {"float"}}
+    assert seen >= wanted.get(kind, {"word"})
+
+
+def test_a_number_changes_by_hardly_more_than_it_must(table_models):
+    """Undoing an eighth of the change restores the decision, and a missing number is left alone."""
+    model, block = table_models["columns"]
+    found = 0
+    for number in range(60):
+        row = block.features[number : number + 1]
+        own = logits(model, row).argmax()
+        for change in single_changes(model, row):
+            if change.distance is None:
+                continue
+            found += 1
+            back = change.before + 0.875 * (change.after - change.before)
+            assert logits(model, row.with_columns(pl.Series(change.column, [back]))).argmax() == own
+            at = [c.name for c in model.schema_.columns if c.kind in ("number", "boolean", "date")].index(change.column)
+            spread = model.encoder_.scaler_.scale_[at]
+            assert change.distance == pytest.approx(abs(change.after - change.before) / spread)
+        assert not any(c.column == "links" for c in single_changes(model, row)) or row["links"][0] is not None
+    assert found > 20
+
+
+def test_whole_numbers_stay_whole(tmp_path):
+    (tmp_path / "a.csv").write_text("visits,kind\n" + "3,few\n4,few\n11,many\n12,many\n" * 6)
+    source = open_source(tmp_path / "a.csv", target="kind")
+    model = TableClassifier().fit(source)
+    row = source.read(model.schema_, with_target=False).features[:1]
+    (change,) = single_changes(model, row.with_columns(pl.col("visits").cast(pl.Int64)))
+    assert (change.before, change.after, change.label) == (3, 8, "many")
+    assert isinstance(change.after, int)
+
+
+def test_arrays_are_told_by_place(tmp_path, rng):
+    y = rng.integers(0, 3, 90)
+    X = rng.normal(size=(90, 2, 3))
+    X[:, 1, 2] += 2.0 * y
+    np.savez(tmp_path / "images.npz", X=X, y=y)
+    model = TableClassifier().fit(open_source(tmp_path / "images.npz"))
+    source = open_source(tmp_path / "images.npz")
+    told = account(model, read_row(source, model.schema_, 89))
+    names = [one.column for one in told.contributions]
+    assert sorted(names) == [f"[{i}, {j}]" for i in range(2) for j in range(3)]
+    assert told.contributions[names.index("[1, 2]")].value == pytest.approx(X[89, 1, 2])
+    (change,) = told.changes
+    moved = X[[89]].reshape(1, -1).copy()
+    moved[0, sorted(names).index(change.column)] = change.after
+    assert model.classes_[model.decision_function(moved)[0].argmax()] == change.label != told.label
+
+
+def test_sparse_rows_are_told_by_the_number_of_their_feature(tmp_path, rng):
+    y = rng.integers(0, 2, 60)
+    lines = (f"{label} 1:{rng.normal():.3f} {3 + 2 * label}:1.5" for label in y)
+    (tmp_path / "a.svm").write_text("\n".join(lines) + "\n")
+    source = open_source(tmp_path / "a.svm")
+    model = TableClassifier().fit(source)
+    told = account(model, read_row(source, model.schema_, 0))
+    assert {one.column for one in told.contributions} == {"[1]", f"[{3 + 2 * y[0]}]"}
+    assert told.changes[0].label == 1 - y[0]
+
+
+def test_a_row_is_read_wherever_it_stands(mail_csv, table_models):
+    model, _ = table_models["columns"]
+    source = open_source(mail_csv)
+    whole = source.read(model.schema_, with_target=False).features
+    for row in (0, 123, 299):
+        block = read_row(source, model.schema_, row)
+        assert block.start == row
+        assert block.features.equals(whole[row : row + 1])
+    with pytest.raises(InputError, match="has 300 rows, numbered from 0 to 299"):
+        read_row(source, model.schema_, 300)
+    with pytest.raises(InputError, match="row -1 was asked for"):
+        read_row(source, model.schema_, -1)
+
+
+def test_it_fits_into_json_and_on_a_line(table_models):
+    model, block = table_models["columns"]
+    told = as_mapping(account(model, Block(block.features[:1], None, 0)))
+    again = json.loads(json.dumps(told))
+    assert again["contributions"][0].keys() == {"column", "value", "contribution"}
+    assert again == told
+    dates = [one["value"] for one in told["contributions"] if one["column"] == "sent"]
+    assert dates == [str(block.features["sent"][0]).removesuffix(" 00:00:00")]
+    assert shown("x" * 100) == "x" * 59 + "…"
