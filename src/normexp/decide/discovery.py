@@ -4,7 +4,9 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import csr_matrix
 from sklearn.metrics import silhouette_score
+from threadpoolctl import threadpool_limits
 
 from normexp.base.errors import RangeError, ShapeError
 from normexp.decide.door import Floats, read_features
@@ -76,7 +78,9 @@ def propose_classes(
     middle = x.mean(axis=0)
     size = float(np.sqrt(((x - middle) ** 2).mean())) or 1.0
     x, held = (x - middle) / size, (held - middle) / size
-    group = _clustered(x, held, n_classes)[0] if n_classes is not None else _estimated(x, held)
+    # Products this small lose more when a second BLAS thread waits for a busy core than it can gain.
+    with threadpool_limits(limits=1, user_api="blas"):
+        group = _clustered(x, held, n_classes)[0] if n_classes is not None else _estimated(x, held)
     return _by_size(group, held.shape[0])
 
 
@@ -104,40 +108,54 @@ def _silhouette(x: Floats, group: NDArray[np.intp]) -> float:
 def _clustered(x: Floats, held: Floats, number: int) -> tuple[NDArray[np.intp], float]:
     """k-means with the first centres held: the best of several starts, and its sum of squares."""
     rng = np.random.default_rng(0)
+    place, reach = _nearest_held(x, held)
     best: tuple[NDArray[np.intp], float] | None = None
     for _ in range(STARTS):
-        centre = _first_centres(x, held, number, rng)
+        centre = _first_centres(x, reach, number, rng)
         for _ in range(MOST_STEPS):
-            group = _distances(x, centre).argmin(axis=1)
-            count = np.bincount(group, minlength=centre.shape[0])
-            moved = np.zeros_like(centre)
-            np.add.at(moved, group, x)
-            moved /= np.maximum(count, 1)[:, None]
+            distance = _distances(x, centre)
+            new = distance.argmin(axis=1)
+            least = distance[np.arange(new.size), new]
+            mine = least < reach  # rows nearer to a known class do not move the new centres
+            member = csr_matrix(
+                (mine.astype(np.float64), new, np.arange(new.size + 1)), shape=(new.size, centre.shape[0])
+            )
+            count = np.asarray(member.sum(axis=0)).ravel()
+            moved = np.asarray(member.T @ x) / np.maximum(count, 1.0)[:, None]
             moved[count == 0] = centre[count == 0]
-            moved[: held.shape[0]] = held
             done = np.array_equal(moved, centre)
             centre = moved
             if done:
                 break
         distance = _distances(x, centre)
-        found = distance.argmin(axis=1), float(distance.min(axis=1).sum())
+        new = distance.argmin(axis=1)
+        least = distance[np.arange(new.size), new]
+        group = np.where(least < reach, held.shape[0] + new, place)
+        found = group.astype(np.intp), float(np.minimum(least, reach).sum())
         if best is None or found[1] < best[1]:
             best = found
     return best if best is not None else (np.zeros(x.shape[0], dtype=np.intp), 0.0)
 
 
-def _first_centres(x: Floats, held: Floats, number: int, rng: np.random.Generator) -> Floats:
-    """Held centres and rows drawn far from those before them."""
-    centre = held
+def _nearest_held(x: Floats, held: Floats) -> tuple[NDArray[np.intp], Floats]:
+    """Which held centre is nearest to each row, and its squared distance; infinite where there is none."""
+    if not held.shape[0]:
+        return np.zeros(x.shape[0], dtype=np.intp), np.full(x.shape[0], np.inf)
+    distance = _distances(x, held)
+    place = distance.argmin(axis=1)
+    return place, np.asarray(distance[np.arange(place.size), place])
+
+
+def _first_centres(x: Floats, reach: Floats, number: int, rng: np.random.Generator) -> Floats:
+    """Rows drawn far from the held centres and from those before them."""
+    chance, centre = reach.copy(), []
     for _ in range(number):
-        if centre.shape[0]:
-            chance = _distances(x, centre).min(axis=1)
-            total = float(chance.sum())
-            pick = rng.choice(x.shape[0], p=chance / total) if total > 0.0 else rng.integers(x.shape[0])
-        else:
-            pick = rng.integers(x.shape[0])
-        centre = np.vstack([centre, x[pick]])
-    return centre
+        total = float(chance.sum())
+        drawn = np.isfinite(total) and total > 0.0
+        pick = rng.choice(x.shape[0], p=chance / total) if drawn else rng.integers(x.shape[0])
+        centre.append(x[pick])
+        chance = np.minimum(chance, _distances(x, x[pick][None])[:, 0])
+    return np.asarray(centre)
 
 
 def _distances(x: Floats, centre: Floats) -> Floats:
