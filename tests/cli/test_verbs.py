@@ -74,6 +74,7 @@ def test_predictions_are_probabilities_of_the_saved_model(call, model, tables, t
     assert rows.columns == [
         "label", "probability", "log_probability", "entropy",
         "top_1", "top_1_probability", "top_2", "top_2_probability", "top_3", "top_3_probability",
+        "decision", "set", "unknown_score", "reason",
     ]  # fmt: skip
     top = rows.select("top_1_probability", "top_2_probability", "top_3_probability").to_numpy()
     np.testing.assert_allclose(top.sum(axis=1), 1.0, atol=1e-12)

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from normexp.base.errors import InputError
+from normexp.base.errors import InputError, NormexpWarning
 from normexp.report.labelled import as_mapping
 from normexp.tables import open_source
 from normexp.trusted import Labelled, TableClassifier, TrainingFacts
@@ -97,7 +97,8 @@ def test_batches_do_not_change_predictions(model, fruit):
 
 
 def test_the_ranking_is_complete_and_ordered(model, fruit):
-    (block,) = everything(model, fruit, top_k=5)
+    with pytest.warns(NormexpWarning, match="knows 2"):
+        (block,) = everything(model, fruit, top_k=5)
     assert block.top_labels.shape == (200, 2)
     assert np.all(block.top_labels[:, 0] == block.label)
     assert np.all(block.top_probabilities[:, 0] >= block.top_probabilities[:, 1])

@@ -83,6 +83,15 @@ def new_table(*columns: str, title: str | None = None) -> "Table":
     return table
 
 
+def today() -> str:
+    """Today's date as 2026-01-31, that of SOURCE_DATE_EPOCH where that is set."""
+    from datetime import UTC, datetime
+
+    given = os.environ.get("SOURCE_DATE_EPOCH", "")
+    moment = datetime.fromtimestamp(int(given), UTC) if given.isdigit() else datetime.now(UTC)
+    return moment.date().isoformat()
+
+
 def discard_stdout() -> None:
     """Send what is still in the buffers of standard output nowhere: its reader went away."""
     try:

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from normexp.base.errors import InputError
-from normexp.cli.console import write_json
+from normexp.cli.console import today, write_json
 from normexp.cli.evaluate import show_summary
 from normexp.cli.fit import show_facts
 from normexp.cli.options import JsonOption, SeedOption
@@ -45,13 +45,15 @@ def demo(
     from normexp.report import as_json, render_html, summarise
     from normexp.report.labelled import as_mapping
     from normexp.tables import open_source, write_atomically
-    from normexp.trusted import TableClassifier
+    from normexp.trusted import TableClassifier, TrustedClassifier
 
     train, test = _write_digits(output, seed=seed)
     source = open_source(train, target="y")
-    save(TableClassifier(seed=seed).fit(source), output / "digits.nx")
+    trusted = TrustedClassifier(cv="auto", random_state=seed)
+    save(TableClassifier(trusted=trusted, seed=seed).fit(source), output / "digits.nx")
     model = load(output / "digits.nx")
-    summary = summarise(model.labelled(open_source(test, target="y")), model.training_, source=test.name, seed=seed)
+    labelled = model.labelled(open_source(test, target="y"))
+    summary = summarise(labelled, model.training_, source=test.name, seed=seed, date=today())
     with write_atomically(report_path) as stream:
         stream.write(render_html(summary).encode())
     if json:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from normexp.cli.console import console, new_table, say, write_json
+from normexp.cli.console import console, new_table, say, today, write_json
 from normexp.cli.options import IgnoreExtraOption, JsonOption, ModelArgument, SeedOption, TableArgument
 
 MAX_CLASSES: Final = 30
@@ -13,7 +13,10 @@ MAX_CONFUSIONS: Final = 5
 _STYLES: Final = {"green": "bold green", "amber": "bold yellow", "red": "bold red"}
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from normexp.report import Summary
+    from normexp.report.facts import TrustFacts
 
 
 def register(app: typer.Typer) -> None:
@@ -56,7 +59,7 @@ def evaluate(
     classifier, source = open_for(load(model), table, ignore_extra=ignore_extra, with_target=True)
     with ProgressBar("scoring") as progress:
         labelled = classifier.labelled(source, ignore_extra=ignore_extra, progress=progress)
-    summary = summarise(labelled, classifier.training_, source=table.name, seed=seed)
+    summary = summarise(labelled, classifier.training_, source=table.name, seed=seed, date=today())
     scores = as_json(summary)
     checks = [requirement.check(scores) for requirement in requirements]
     if json:
@@ -81,14 +84,21 @@ def show_summary(summary: "Summary", /) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from normexp.report.evidence import lost_in_noise
+
     out = console()
     level = f"{100 * summary.level:g} % interval"
     table = new_table("score", "value", level, "prior alone", title=f"{summary.source}: {summary.n_rows} rows")
     for score in summary.scores:
-        interval = "" if math.isnan(score.low) else f"{score.low:.4f} to {score.high:.4f}"
+        interval = "" if math.isnan(score.low) else f"{_number(score.low)} to {_number(score.high)}"
         table.add_row(score.title, _number(score.value), interval, _number(score.prior))
     out.print(table)
+    if lost_in_noise(summary):
+        typer.echo(f"The calibration error is not distinguishable from 0 with {summary.n_rows} rows.")
     typer.echo()
+    if summary.trust is not None:
+        out.print(_trust_table(summary.trust))
+        typer.echo()
     classes = new_table("class", "rows", "precision", "recall", "f1")
     for entry in summary.classes[:MAX_CLASSES]:
         numbers = (_number(entry.precision), _number(entry.recall), _number(entry.f1))
@@ -114,6 +124,29 @@ def show_summary(summary: "Summary", /) -> None:
     out.print(verdicts)
 
 
+def _trust_table(trust: "TrustFacts") -> "Table":
+    """What was promised, and what these rows show."""
+    table = new_table("promise", "asked for", "here")
+    table.add_row("log loss before calibration, and after", _number(trust.loss_before), _number(trust.loss_after))
+    table.add_row("sets that hold the true class", _share(trust.coverage_asked), _share(trust.coverage))
+    table.add_row("classes in a set, on average", "", f"{trust.mean_set_size:.2f}")
+    if trust.reject_asked:
+        table.add_row("rows called unknown, at most", _share(trust.reject_asked), _share(trust.unknown))
+    if trust.refused:
+        table.add_row("right where it answers, of all rows", _share(trust.accuracy), _share(trust.accuracy_answered))
+    if trust.rule:
+        balanced = (_share(trust.balanced_accuracy), _share(trust.balanced_accuracy_decided))
+        table.add_row("balanced accuracy, likeliest and decided", *balanced)
+    return table
+
+
+def _share(value: float) -> str:
+    """A share as a percentage."""
+    return "" if math.isnan(value) else f"{100 * value:.1f} %"
+
+
 def _number(value: float) -> str:
-    """Four decimals, or nothing where there is no value."""
-    return "" if math.isnan(value) else f"{value:.4f}"
+    """Four decimals, or nothing where there is no value; what is very large in the short form."""
+    if math.isnan(value):
+        return ""
+    return f"{value:.4f}" if abs(value) < 1e5 else f"{value:g}"

@@ -1,13 +1,17 @@
 """`normexp fit`: a table in, a model file out."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from normexp.base.errors import InputError
 from normexp.cli.console import console, new_table, write_json
 from normexp.cli.options import JsonOption, SeedOption, TableArgument
 from normexp.cli.paths import require_output
+
+DEFAULT_COVERAGE: Final = 0.9
+DEFAULT_REJECT: Final = 0.05
 
 if TYPE_CHECKING:
     from normexp.trusted import TrainingFacts
@@ -49,10 +53,26 @@ def fit(
     min_class_rows: Annotated[
         int, typer.Option("--min-class-rows", min=1, metavar="N", help="Refuse classes with fewer rows than N.")
     ] = 2,
+    coverage: Annotated[
+        float,
+        typer.Option("--coverage", metavar="SHARE", help="Share of new rows whose set shall hold the true class."),
+    ] = DEFAULT_COVERAGE,
+    reject: Annotated[
+        float,
+        typer.Option(
+            "--reject", metavar="SHARE", help="Share of rows of known classes that may be called unknown; 0 for none."
+        ),
+    ] = DEFAULT_REJECT,
+    balanced: Annotated[
+        bool, typer.Option("--balanced", help="Decide as if all classes came equally often; probabilities stay.")
+    ] = False,
+    plain: Annotated[
+        bool, typer.Option("--plain", help="The bare model: not calibrated, no sets, no unknown rows, no folds.")
+    ] = False,
     seed: SeedOption = 0,
     json: JsonOption = False,
 ) -> None:
-    """Fit a softmax classifier on TABLE and write it to a model file.
+    """Fit a softmax classifier on TABLE, calibrate it on rows that were held out, and write it to a model file.
 
     \b
     Examples:
@@ -60,22 +80,33 @@ def fit(
       normexp fit messages.parquet --target label --text message -o spam.nx
       normexp fit vectors.parquet --target topic --features 'emb_*' -C 10 -o topics.nx
       normexp fit digits.npz -o digits.nx
+
+    The model is fitted on all rows, and on the rows outside each of five folds (fewer where a fit is long) to see how
+    it does on rows that it does not know. That settles calibration, sets and what counts as unknown.
     """
     require_output(output, inputs=(table,))
+    if plain and (balanced or coverage != DEFAULT_COVERAGE or reject != DEFAULT_REJECT):
+        raise InputError("fit: --plain makes a model without promises; leave out --coverage, --reject and --balanced.")
     from normexp.artifact import save
     from normexp.cli.progress import ProgressBar
     from normexp.report.labelled import as_mapping
     from normexp.tables import open_source
-    from normexp.trusted import TableClassifier
+    from normexp.trusted import TableClassifier, TrustedClassifier
 
     estimator = None
     if c is not None:
         from normexp.linear_model import SoftmaxClassifier
 
         estimator = SoftmaxClassifier(C=c)
+    trusted = None
+    if not plain:
+        objective = "balanced" if balanced else None
+        trusted = TrustedClassifier(
+            coverage=coverage, reject=reject, objective=objective, cv="auto", random_state=seed
+        ).check()
     source = open_source(table, target=target, text=text, features=features)
     with ProgressBar("fitting") as progress:
-        model = TableClassifier(estimator=estimator, min_class_rows=min_class_rows, seed=seed).fit(
+        model = TableClassifier(estimator=estimator, trusted=trusted, min_class_rows=min_class_rows, seed=seed).fit(
             source, progress=progress
         )
     save(model, output)
@@ -110,5 +141,7 @@ def show_facts(facts: "TrainingFacts", /) -> None:
             f"at most {facts.suboptimality:.1e} of the objective" if bounded else "cannot be bounded without a penalty"
         )
         table.add_row("distance to optimum", far)
+    for title, sentence in facts.promises:
+        table.add_row(title, sentence)
     table.add_row("model", facts.estimator)
     console().print(table)

@@ -27,7 +27,11 @@ def predict(
     ignore_extra: IgnoreExtraOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Predict the rows of TABLE: label, probability, log-probability and entropy (nats) of each.
+    """Predict the rows of TABLE: a label for each, how probable it is, and what to do about it.
+
+    Columns: label, probability, log_probability, entropy (nats); of a model that was not fitted with --plain also
+    decision (a class, or "unknown"), set (the classes that it could be, | between them), unknown_score (larger is
+    stranger) and reason (what spoke loudest for the label, +, or against it, -, in log-odds).
 
     \b
     Examples:

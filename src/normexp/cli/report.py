@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from normexp.cli.console import write_json
+from normexp.cli.console import today, write_json
 from normexp.cli.options import IgnoreExtraOption, JsonOption, ModelArgument, SeedOption, TableArgument
 from normexp.cli.paths import require_output
 
@@ -39,7 +39,7 @@ def report(
     classifier, source = open_for(load(model), table, ignore_extra=ignore_extra, with_target=True)
     with ProgressBar("scoring") as progress:
         labelled = classifier.labelled(source, ignore_extra=ignore_extra, progress=progress)
-    summary = summarise(labelled, classifier.training_, source=table.name, seed=seed)
+    summary = summarise(labelled, classifier.training_, source=table.name, seed=seed, date=today())
     page = render_html(summary)
     with write_atomically(output) as stream:
         stream.write(page.encode())

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from math import isfinite
 
-from normexp.report.facts import ClassFacts, Score
+from normexp.report.facts import ClassFacts, Score, Summary
 from normexp.report.labelled import TrainingFacts
 
 NAMES_SHOWN = 5
@@ -23,6 +23,11 @@ class Evidence:
     def score(self, name: str) -> Score:
         """Look up the score of that name."""
         return next(score for score in self.scores if score.name == name)
+
+
+def lost_in_noise(summary: Summary) -> bool:
+    """Whether the calibration error comes out as 0: what noise adds was more than what there is."""
+    return summary.score("ece").value == 0.0
 
 
 def percent(share: float, digits: int = 1) -> str:

@@ -93,6 +93,7 @@ class ConfusionFacts:
     n_rows: int
     share: float
     examples: tuple[str, ...]
+    rows: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -118,6 +119,42 @@ class ExampleFacts:
     bars: tuple[Bar, ...]
     n_others: int
     others: float
+
+
+@dataclass(frozen=True)
+class TrustFacts:
+    """A trusted model's promises beside what came of them.
+
+    Pairs `*_low`, `*_high` are intervals of the share before them. Costs are means over the rows, NaN without a cost
+    matrix. `loss_change` is the log loss after calibration less that before, `loss_error` its standard error.
+    """
+
+    promises: tuple[tuple[str, str], ...]
+    loss_before: float
+    loss_after: float
+    loss_change: float
+    loss_error: float
+    ece_before: float
+    ece_after: float
+    coverage_asked: float
+    coverage: float
+    coverage_low: float
+    coverage_high: float
+    mean_set_size: float
+    share_single: float
+    share_all: float
+    reject_asked: float
+    unknown: float
+    unknown_low: float
+    unknown_high: float
+    refused: float
+    accuracy: float
+    accuracy_answered: float
+    rule: str
+    balanced_accuracy: float
+    balanced_accuracy_decided: float
+    cost_probable: float
+    cost_decided: float
 
 
 @dataclass(frozen=True)
@@ -163,6 +200,12 @@ class Summary:
         Software that made this summary.
     notes : tuple of str
         What was left out or simplified, as sentences.
+    trust : TrustFacts or None
+        What a trusted model promised and what came of it.
+    date : str
+        When it was judged, as 2026-01-31; empty where nobody said.
+    matrix : tuple of (tuple of int)
+        Rows of each true class (K) decided for each class (K), where there are few classes; else empty.
     """
 
     source: str
@@ -185,6 +228,9 @@ class Summary:
     n_resamples: int
     versions: tuple[tuple[str, str], ...]
     notes: tuple[str, ...]
+    trust: TrustFacts | None = None
+    date: str = ""
+    matrix: tuple[tuple[int, ...], ...] = ()
 
     def score(self, name: str) -> Score:
         """Look up the score of that name."""

@@ -23,6 +23,8 @@ class Labelled:
         Frequencies of the classes among the training rows; they sum to 1.
     examples : tuple of str, length N
         One short text (at most 200 characters) for each row, to show a person which row it is.
+    trust : TrustEvidence or None
+        What a trusted model said of these rows beside its logits.
     """
 
     logits: NDArray[np.float64]
@@ -30,6 +32,47 @@ class Labelled:
     classes: tuple[str, ...]
     prior: NDArray[np.float64]
     examples: tuple[str, ...]
+    trust: "TrustEvidence | None" = None
+
+
+@dataclass(frozen=True)
+class TrustEvidence:
+    """What a trusted model said of rows, and what it had promised.
+
+    Parameters
+    ----------
+    base_logits : ndarray, shape (N, K)
+        As the base gave them, before calibration.
+    sets : ndarray of bool, shape (N, K)
+        Which classes the set of each row holds.
+    unknown : ndarray of bool, shape (N,)
+        Rows that look like no known class.
+    refused : ndarray of bool, shape (N,)
+        Rows that are not answered: unknown, too unsure for a target risk, or dearer to answer than to refuse.
+    decided : ndarray of intp, shape (N,)
+        Index of the class that the rule of decision names.
+    coverage : float
+        Share of sets that shall hold the truth.
+    reject : float
+        Share of rows of known classes that may be called unknown; 0 where none is.
+    rule : str
+        How it is decided, in words; empty for the most probable class.
+    cost : ndarray of float64, shape (K, A), or None
+        What decisions cost, ``cost[true, decided]``.
+    promises : tuple of (str, str)
+        What was settled at the fit: pairs of a title and a sentence.
+    """
+
+    base_logits: NDArray[Any]
+    sets: NDArray[np.bool_]
+    unknown: NDArray[np.bool_]
+    refused: NDArray[np.bool_]
+    decided: NDArray[np.intp]
+    coverage: float
+    reject: float
+    rule: str
+    cost: NDArray[np.float64] | None
+    promises: tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)
@@ -64,6 +107,8 @@ class TrainingFacts:
         The seed of every random choice.
     versions : dict of str to str
         Versions of Python and of the libraries that took part.
+    promises : tuple of (str, str)
+        What a trusted model settled on held-out rows: pairs of a title and a sentence.
     """
 
     rows: int
@@ -81,6 +126,7 @@ class TrainingFacts:
     estimator: str
     seed: int
     versions: dict[str, str]
+    promises: tuple[tuple[str, str], ...] = ()
 
 
 def as_mapping(facts: TrainingFacts, /) -> dict[str, Any]:
@@ -103,4 +149,5 @@ def as_mapping(facts: TrainingFacts, /) -> dict[str, Any]:
     [2, 1]
     """
     plain = {name: getattr(facts, name) for name in TrainingFacts.__dataclass_fields__}
+    plain["promises"] = [list(promise) for promise in facts.promises]
     return {name: list(value) if isinstance(value, tuple) else value for name, value in plain.items()}

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from normexp.report.evidence import lost_in_noise
 from normexp.report.facts import Bar, ClassFacts, ExampleFacts, Score, Summary
 from normexp.report.figures import reliability_figure, selective_figure
 
@@ -48,6 +49,8 @@ def make_page(summary: Summary) -> str:
         reach_of=reach_of,
         gain_of=gain_of,
         gain_reach_of=gain_reach_of,
+        gap=gap,
+        noise=lost_in_noise(summary),
         logit_bars=logit_bars,
         classes=shown,
         classes_heading=heading,
@@ -103,6 +106,11 @@ def reach_of(score: Score, low: float, high: float) -> str:
     scale, digits, unit = (100, 1, f"{THIN}%") if score.name in SHARES else (1, 3, "")
     between = DASH if low >= 0 else " to "
     return f"{number(scale * low, digits)}{between}{number(scale * high, digits)}{unit}"
+
+
+def gap(value: float) -> str:
+    """Write a calibration error; 0 is not told from what noise adds."""
+    return "not told from 0" if value == 0.0 else percent(value)
 
 
 def gain_of(score: Score, gain: float) -> str:

@@ -12,6 +12,7 @@ from normexp.report.labelled import Labelled
 CLASSES_SHOWN = 5  # bars of an example row: the likeliest classes, and the true one
 PAIRS_SHOWN = 12
 TEXTS_SHOWN = 3
+CHARACTERS_SHOWN, LONGER = 90, 160  # one line of a page, and two
 COVERAGES = (1.0, 0.95, 0.9, 0.8, 0.7, 0.5)
 
 
@@ -52,9 +53,10 @@ def pick_confusions(
     picked = []
     for pair in pairs[:PAIRS_SHOWN]:
         of_pair = surest[(labelled.target[surest] == pair.true) & (decision[surest] == pair.decided)]
-        texts = tuple(labelled.examples[i] for i in of_pair[:TEXTS_SHOWN])
+        texts = tuple(cut(labelled.examples[i]) for i in of_pair[:TEXTS_SHOWN])
+        numbers = tuple(of_pair[:TEXTS_SHOWN].tolist())
         true, decided = labelled.classes[pair.true], labelled.classes[pair.decided]
-        picked.append(ConfusionFacts(true, decided, round(pair.n_rows), pair.share, texts))
+        picked.append(ConfusionFacts(true, decided, round(pair.n_rows), pair.share, texts, numbers))
     return tuple(picked)
 
 
@@ -71,6 +73,16 @@ def pick_points(curve: RiskCoverageCurve) -> tuple[SelectivePoint, ...]:
         if point not in picked:
             picked.append(point)
     return tuple(picked)
+
+
+def cut(text: str, longest: int = 0) -> str:
+    """The beginning of a text, whole words where they are short, with an ellipsis."""
+    longest = longest or CHARACTERS_SHOWN
+    if len(text) <= longest:
+        return text
+    head = text[:longest]
+    blank = head.rfind(" ", longest - 20)
+    return f"{head[: blank if blank > 0 else longest].rstrip(' ,;')}…"
 
 
 def count_repeats(logits: NDArray[np.float64]) -> int:
@@ -99,7 +111,7 @@ def _example(labelled: Labelled, row: int, decided: int, kind: str) -> ExampleFa
     return ExampleFacts(
         kind,
         row,
-        labelled.examples[row],
+        cut(labelled.examples[row], LONGER),
         labelled.classes[true],
         labelled.classes[decided],
         bars,

@@ -22,7 +22,7 @@ def as_json(summary: Summary, /) -> dict[str, Any]:
         The scores by name ("accuracy", "balanced_accuracy", "log_loss", "brier", "ece", "overconfidence", ...), "n",
         "intervals" and "gain_intervals" (pairs), "prior" and "gain" (by score), "verdicts", "per_class",
         "decomposition", "calibration_p", "reliability", "selective", "confusions", "examples", "training", "versions",
-        "seed" and more.
+        "seed", "trust" (promises of a trusted model and what came of them, else None) and more.
         A number that is not finite (unknown, or an infinite loss) is None.
 
     Examples
@@ -61,6 +61,9 @@ def as_json(summary: Summary, /) -> dict[str, Any]:
         "seed": summary.seed,
         "n_resamples": summary.n_resamples,
         "notes": list(summary.notes),
+        "date": summary.date,
+        "confusion_matrix": _plain(summary.matrix),
+        "trust": None if summary.trust is None else _plain(summary.trust),
     }
 
 

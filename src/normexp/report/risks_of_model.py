@@ -85,6 +85,10 @@ def judge_calibration(e: Evidence) -> Verdict:
     else:
         direction = "It leans neither way on the whole."
     seen = f"Confidence and accuracy typically differ by {percent(gap.value)} ({reach})."
+    if gap.value == 0.0:
+        seen = (
+            f"The gap between confidence and accuracy is not distinguishable from 0 with {e.n_rows:,} rows ({reach})."
+        )
     chance = e.calibration_p > CALIBRATION_CHANCE
     if gap.low > LARGE_GAP and not chance:
         return Verdict(

@@ -5,6 +5,7 @@ import platform
 
 import numpy as np
 import scipy
+from numpy.typing import NDArray
 
 from normexp._version import __version__
 from normexp.base.errors import ShapeError
@@ -25,18 +26,28 @@ from normexp.report.facts import ClassFacts, ReliabilityBin, Summary
 from normexp.report.labelled import Labelled, TrainingFacts
 from normexp.report.picks import count_repeats, pick_confusions, pick_examples, pick_points
 from normexp.report.scores import LEVEL, score_all
-from normexp.report.verdicts import judge
+from normexp.report.trust import judge_trust, trust_facts
+from normexp.report.verdicts import in_order, judge
 
 __all__ = ["Summary", "summarise"]
 
 RELIABILITY_BINS = 10
 MAX_TESTED = 50_000  # rows on which a gap of 0.01 is found for certain
+RESAMPLES, FEWER_RESAMPLES, CHEAP_ROWS = 1000, 200, 20_000  # 1000 take about a second at 20 000 rows
+MATRIX_CLASSES = 12  # a wider matrix is not read but searched: then the list of confusions says more
 SIMULATIONS = 199  # p-values in steps of 0.005
 MAX_DECOMPOSED = 5_000_000  # numbers to be sorted for the Brier score's parts; more rows hardly change them
 
 
 def summarise(
-    labelled: Labelled, /, training: TrainingFacts | None = None, *, source: str, seed: int = 0, n_resamples: int = 200
+    labelled: Labelled,
+    /,
+    training: TrainingFacts | None = None,
+    *,
+    source: str,
+    seed: int = 0,
+    n_resamples: int | None = None,
+    date: str = "",
 ) -> Summary:
     """All facts about a model's logits on rows whose classes are known.
 
@@ -50,8 +61,10 @@ def summarise(
         What the rows are, to be shown: usually a file name.
     seed : int, default 0
         Seed of the bootstrap; the same seed gives the same summary.
-    n_resamples : int, default 200
-        Bootstrap resamples for the intervals.
+    n_resamples : int, optional
+        Bootstrap resamples for the intervals; by default 1000 up to 20 000 rows, and 200 beyond.
+    date : str, default ""
+        When it was judged, to be shown.
 
     Returns
     -------
@@ -77,6 +90,8 @@ def summarise(
     (1.0, 'red')
     """
     rows = _checked(labelled)
+    if n_resamples is None:
+        n_resamples = RESAMPLES if rows.n_rows <= CHEAP_ROWS else FEWER_RESAMPLES
     scores, shortened = score_all(rows, labelled.prior, seed=seed, n_resamples=n_resamples)
     decision = decided(rows)
     confidence = log_confidence(rows, decision)
@@ -86,12 +101,16 @@ def summarise(
     parts, on_part = _decompose(rows, seed)
     calibration_p = _calibration_p(rows, seed)
     n_repeated = count_repeats(labelled.logits)
+    trust = None if labelled.trust is None else trust_facts(rows, labelled.trust)
+    verdicts = judge(Evidence(rows.n_rows, scores, classes, training, n_repeated, calibration_p))
+    if trust is not None:
+        verdicts = in_order([*verdicts, *judge_trust(trust)])
     return Summary(
         source=source,
         n_rows=rows.n_rows,
         n_classes=rows.n_classes,
         scores=scores,
-        verdicts=judge(Evidence(rows.n_rows, scores, classes, training, n_repeated, calibration_p)),
+        verdicts=verdicts,
         decomposition=parts,
         calibration_p=calibration_p,
         reliability=_reliability(rows),
@@ -112,6 +131,9 @@ def summarise(
             ("scipy", scipy.__version__),
         ),
         notes=tuple(note for note in (shortened, on_part) if note),
+        trust=trust,
+        date=date,
+        matrix=_matrix(rows.target, decision, rows.n_classes),
     )
 
 
@@ -154,6 +176,14 @@ def _classes(labelled: Labelled, table: PerClass, training: TrainingFacts | None
         )
         for k, name in enumerate(labelled.classes)
     )
+
+
+def _matrix(target: NDArray[np.intp], decision: NDArray[np.intp], n_classes: int) -> tuple[tuple[int, ...], ...]:
+    """Count rows by true and decided class, where a person can read that."""
+    if n_classes > MATRIX_CLASSES:
+        return ()
+    counts = np.bincount(target * n_classes + decision, minlength=n_classes**2)
+    return tuple(tuple(row) for row in counts.reshape(n_classes, n_classes).tolist())
 
 
 def _known(value: np.float64) -> float:

@@ -40,4 +40,9 @@ def judge(evidence: Evidence) -> tuple[Verdict, ...]:
         judge_repeats(evidence),
         judge_perfection(evidence),
     ]
-    return tuple(sorted((v for v in verdicts if v is not None), key=lambda verdict: ORDER.index(verdict.level)))
+    return in_order([v for v in verdicts if v is not None])
+
+
+def in_order(verdicts: list[Verdict]) -> tuple[Verdict, ...]:
+    """Put the worst verdicts first; those of a level stay in their order."""
+    return tuple(sorted(verdicts, key=lambda verdict: ORDER.index(verdict.level)))

@@ -1,12 +1,13 @@
 """Sources whose rows are named columns: one way to settle their schema and to check it, whatever the file format."""
 
+import warnings
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import polars as pl
 
-from normexp.base.errors import InputError
+from normexp.base.errors import InputError, NormexpWarning
 from normexp.tables.choosing import check_columns, check_names, choose, demand_column
 from normexp.tables.conform import WORDS, conform, kind_of_dtype, kind_of_values, labels
 from normexp.tables.source import BATCH_ROWS, INFERRED_ROWS, Block, Column, Kind, Layout, Schema, Source
@@ -87,7 +88,16 @@ class FrameSource(Source):
             first = next(self.frames(chosen, batch_rows=INFERRED_ROWS), None)
             if first is None:
                 raise self._no_rows()
-            kinds = {name: "text" if name in self.text else kind_of_values(first[name]) for name in chosen}
+            kinds = {name: kind_of_values(first[name]) for name in chosen}
+            for name in self.text:
+                if kinds[name] in {"number", "date"}:
+                    warnings.warn(
+                        f"{self.path}: the text column {name!r} holds {kinds[name]}s; each will be read as words. "
+                        f"Leave out --text {name} to have them as {kinds[name]}s.",
+                        NormexpWarning,
+                        stacklevel=2,
+                    )
+                kinds[name] = "text"
         return Schema("table", columns=tuple(Column(name, kinds[name]) for name in chosen), text=self.text)
 
     def batches(self, schema: Schema, *, with_target: bool, batch_rows: int = BATCH_ROWS) -> Iterator[Block]:

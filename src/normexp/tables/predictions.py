@@ -9,6 +9,28 @@ from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
+class Trust:
+    """What a trusted model says of some rows beside its probabilities.
+
+    Parameters
+    ----------
+    decision : ndarray of str, shape (N,)
+        The decided class, or "unknown" for rows that are refused.
+    sets : ndarray of str, shape (N,)
+        The classes of the set, most probable first, with ``|`` between them.
+    unknown_score : ndarray of float64, shape (N,)
+        How little a row looks like any known class; larger is stranger.
+    reason : ndarray of str, shape (N,)
+        What spoke loudest for or against the label; empty where the model cannot tell.
+    """
+
+    decision: NDArray[np.str_]
+    sets: NDArray[np.str_]
+    unknown_score: NDArray[np.float64]
+    reason: NDArray[np.str_]
+
+
+@dataclass(frozen=True)
 class Predictions:
     """Predictions for some rows that follow one another.
 
@@ -26,6 +48,8 @@ class Predictions:
         The k most probable classes, most probable first.
     top_probabilities : ndarray of float64, shape (N, k), or None
         Their probabilities.
+    trust : Trust or None
+        What a trusted model says beside.
     """
 
     label: NDArray[Any]
@@ -34,6 +58,7 @@ class Predictions:
     entropy: NDArray[np.float64]
     top_labels: NDArray[Any] | None = None
     top_probabilities: NDArray[np.float64] | None = None
+    trust: Trust | None = None
 
     def to_frame(self) -> pl.DataFrame:
         """Put the predictions into a table.
@@ -41,7 +66,8 @@ class Predictions:
         Returns
         -------
         polars.DataFrame
-            Columns label, probability, log_probability, entropy, and top_1, top_1_probability, … where asked for.
+            Columns label, probability, log_probability, entropy; top_1, top_1_probability, … where asked for; and
+            decision, set, unknown_score, reason of a trusted model.
         """
         columns: dict[str, Any] = {
             "label": self.label,
@@ -53,6 +79,13 @@ class Predictions:
             for rank in range(self.top_labels.shape[1]):
                 columns[f"top_{rank + 1}"] = self.top_labels[:, rank]
                 columns[f"top_{rank + 1}_probability"] = self.top_probabilities[:, rank]
+        if self.trust is not None:
+            columns |= {
+                "decision": self.trust.decision,
+                "set": self.trust.sets,
+                "unknown_score": self.trust.unknown_score,
+                "reason": self.trust.reason,
+            }
         return pl.DataFrame({name: _plain(column) for name, column in columns.items()})
 
 

@@ -9,6 +9,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from normexp.decide import ConformalClassifier, SelectiveClassifier
+from normexp.explain import contributions
 from normexp.ops import log_softmax, softmax
 from normexp.trusted.adjusting import adjusted
 from normexp.trusted.base_logits import logits_of
@@ -103,6 +104,28 @@ class Answers(ClassifierMixin, BaseEstimator):
             refused |= ~self.selective_.predict(logits)
         return refused
 
+    def explain(self, X: Any) -> Any:
+        """Contribution of each column to the log-odds of the most probable class against its runner-up.
+
+        Parameters
+        ----------
+        X : rows, length N
+            As the base takes them.
+
+        Returns
+        -------
+        ndarray or csr_matrix, shape (N, D)
+            In nats; each row sums to the log-odds as the base gives them, before calibration, of the two classes that
+            are most probable after it. See `normexp.explain.contributions`, which this calls.
+
+        Raises
+        ------
+        DtypeError
+            If the base has no coefficients; `normexp.explain.importance` works for any classifier.
+        """
+        own, rival = first_two(self.logits(X))
+        return contributions(self.estimator_, X, of=self.classes_[own], against=self.classes_[rival])
+
     def report(self, X: Any, y: ArrayLike, path: str | Path) -> None:
         """Write one HTML page on how far this model can be trusted on rows with known classes.
 
@@ -132,6 +155,15 @@ class Answers(ClassifierMixin, BaseEstimator):
                 + ("" if fitted is not None else "; it is not fitted, and what its estimator learns is not there yet")
             )
         return getattr(fitted, name)
+
+
+def first_two(logits: NDArray[Any], /) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """The most probable class of each row, and the one after it."""
+    row = np.arange(len(logits))
+    own = logits.argmax(axis=1)
+    rest = logits.copy()
+    rest[row, own] = -np.inf
+    return own, rest.argmax(axis=1)
 
 
 def _alike(labels: NDArray[Any], label: Any) -> bool:

@@ -1,6 +1,6 @@
 """From logits to predictions, from labels to class indices, and a short text to show which row it is."""
 
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import polars as pl
@@ -10,7 +10,10 @@ from normexp.base.errors import InputError
 from normexp.ops import log_softmax, softmax
 from normexp.tables import Block, Predictions, Schema, Source
 from normexp.tables.choosing import nearest
+from normexp.tables.predictions import Trust
 from normexp.tables.source import EXAMPLE_CHARACTERS
+
+UNKNOWN: Final = "unknown"
 
 
 def judge(logits: NDArray[np.float64], classes: NDArray[Any], /, *, top_k: int | None) -> Predictions:
@@ -47,6 +50,45 @@ def judge(logits: NDArray[np.float64], classes: NDArray[Any], /, *, top_k: int |
         entropy=np.maximum(entropy, 0.0),
         top_labels=top_labels,
         top_probabilities=top_probabilities,
+    )
+
+
+def trust_of(
+    model: Any, rows: Any, logits: NDArray[Any], classes: NDArray[Any], reason: NDArray[np.str_] | None, /
+) -> Trust:
+    """Tell what a trusted model says of rows beside its probabilities.
+
+    Parameters
+    ----------
+    model : TrustedClassifier
+        Fitted on encoded rows.
+    rows : ndarray or csr_matrix, shape (N, D)
+        Encoded rows.
+    logits : ndarray, shape (N, K)
+        Their honest logits.
+    classes : ndarray, shape (K,)
+        The classes.
+    reason : ndarray of str, shape (N,), or None
+        What spoke loudest.
+
+    Returns
+    -------
+    Trust
+        Decision, set, unknown score and reason of each row.
+    """
+    names = np.array([str(label) for label in classes])
+    score = model.score_unknown(rows, logits)
+    decision = names[model.decide(logits)].astype(object)
+    decision[model.refuses(logits, score)] = UNKNOWN
+    escaped = [name.replace("\\", "\\\\").replace("|", "\\|") for name in names.tolist()]
+    order = np.argsort(-logits, axis=1, kind="stable")
+    inside = np.take_along_axis(model.conformal_.predict_set(logits), order, axis=1)
+    sets = ["|".join(escaped[k] for k in row[held]) for row, held in zip(order, inside, strict=True)]
+    return Trust(
+        decision=decision.astype(str),
+        sets=np.array(sets, dtype=str),
+        unknown_score=score,
+        reason=np.full(len(score), "", dtype=str) if reason is None else reason,
     )
 
 

@@ -96,6 +96,22 @@ def read_rule(model: Any, share: Floats, /, *, of: str) -> Rule:
     return Rule(shift, cost)
 
 
+def in_words(model: Any, /) -> str:
+    """How a `TrustedClassifier` decides; empty for the most probable class."""
+    words = []
+    if model.cost_matrix is not None:
+        words.append("for the least expected cost")
+    if model.objective == "balanced" or model.adjustment == 1:
+        words.append("as if all classes came equally often")
+    elif model.adjustment:
+        words.append(f"with logits adjusted by {float(model.adjustment):g} of the classes' shares")
+    if model.prior is not None:
+        words.append("for other shares of the classes")
+    if model.thresholds is not None:
+        words.append("by a threshold for each class")
+    return ", ".join(words)
+
+
 def _read_cost(cost_matrix: Any, n_classes: int, *, of: str) -> Floats:
     """A cost matrix whose every complaint bears the name of the one who asks."""
     cost: Floats = np.asarray(cost_matrix, dtype=np.float64)

@@ -1,5 +1,8 @@
 """What the report reads of a trusted classifier on rows with known classes."""
 
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import column_or_1d
 
 from normexp.base.errors import InputError, MissingExtraError
-from normexp.report.labelled import Labelled
+from normexp.report.labelled import Labelled, TrustEvidence
+from normexp.trusted.options import in_words
 
 _SHOWN = 6  # columns of a row that is shown
 _CHARACTERS = 120
@@ -41,16 +45,102 @@ def write_report(model: Any, X: Any, y: ArrayLike, path: str | Path, /) -> None:
     except ModuleNotFoundError:
         raise MissingExtraError("Writing a report", "cli") from None
     target = class_indices(model.classes_, y)
+    logits = np.asarray(model.logits(X), dtype=np.float64)
     labelled = Labelled(
-        logits=np.asarray(model.logits(X), dtype=np.float64),
+        logits=logits,
         target=target,
         classes=tuple(str(label) for label in model.classes_),
         prior=model.prior_,
         examples=tuple(_examples(X, len(target))),
+        trust=gather(model, X, logits),
     )
-    page = render_html(summarise(labelled, source=f"{len(target)} rows"))
+    page = render_html(summarise(labelled, source=f"{len(target)} rows", date=date.today().isoformat()))  # noqa: DTZ011
     with write_atomically(path) as stream:
         stream.write(page.encode())
+
+
+def gather(model: Any, X: Any, logits: NDArray[Any], /) -> TrustEvidence:
+    """What a trusted model says of rows beside their honest logits.
+
+    Parameters
+    ----------
+    model : TrustedClassifier
+        Fitted.
+    X : rows, length N
+        The rows.
+    logits : ndarray, shape (N, K)
+        Their honest logits.
+
+    Returns
+    -------
+    TrustEvidence
+        For these rows.
+    """
+    score = model.score_unknown(X, logits)
+    return TrustEvidence(
+        base_logits=model.base_logits(X),
+        sets=model.conformal_.predict_set(logits),
+        unknown=score > model.detector_.threshold_,
+        refused=model.refuses(logits, score),
+        decided=model.decide(logits),
+        coverage=float(model.coverage),
+        reject=float(model.reject or 0.0),
+        rule=in_words(model),
+        cost=None if model.cost_matrix is None else np.asarray(model.cost_matrix, dtype=np.float64),
+        promises=promises(model),
+    )
+
+
+def joined(parts: Sequence[TrustEvidence], /) -> TrustEvidence:
+    """Evidence of blocks of rows as one."""
+    return replace(
+        parts[0],
+        base_logits=np.concatenate([part.base_logits for part in parts]),
+        sets=np.concatenate([part.sets for part in parts]),
+        unknown=np.concatenate([part.unknown for part in parts]),
+        refused=np.concatenate([part.refused for part in parts]),
+        decided=np.concatenate([part.decided for part in parts]),
+    )
+
+
+def promises(model: Any, /) -> tuple[tuple[str, str], ...]:
+    """What was settled at the fit of a `TrustedClassifier`, as pairs of a title and a sentence.
+
+    Parameters
+    ----------
+    model : TrustedClassifier
+        Fitted.
+
+    Returns
+    -------
+    tuple of (str, str)
+        Calibration, sets, unknown rows, and decisions where they are moved.
+    """
+    folds = model.n_fits_ - 1
+    where = "one hold-out" if folds == 1 else f"{folds} folds"
+    method = model.adjusters_[-1] if model.adjusters_ else None
+    chosen = [getattr(one, "chosen_", type(one).__name__) for one in model.adjusters_]
+    names = [name for name in chosen if name not in {"Identity", "ShareMatching"}]
+    how = f"{names[-1]}" if names and names[-1] != "identity" else "none needed" if names else "none"
+    temperature = getattr(getattr(method, "calibrator_", method), "temperature_", None)
+    if temperature is not None:
+        how = f"temperature {float(temperature):.3g}"
+    held = f"{model.n_held_out_} held-out rows of {where}"
+    learned = (
+        f"{how}, {f'as {held} show' if how == 'none needed' else f'learned on {held}'}; their log loss: "
+        f"{model.loss_before_:.4g} before, {model.loss_after_:.4g} after"
+    )
+    told = [("calibration", learned), ("sets", model.conformal_.statement_)]
+    if model.moved_:
+        told.append(("shares", "what class weights or resampling did to the probabilities is undone"))
+    if model.reject:
+        finite = np.isfinite(model.detector_.threshold_)
+        sentence = f"at most {100 * float(model.reject):g} % of the rows of known classes are called unknown"
+        told.append(("unknown", sentence if finite else "no row, since too few rows were held out to set a threshold"))
+    rule = in_words(model)
+    if rule:
+        told.append(("decisions", rule))
+    return tuple(told)
 
 
 def class_indices(classes: NDArray[Any], y: ArrayLike, /) -> NDArray[np.intp]:

@@ -3,18 +3,23 @@
 import time
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, Final, Self, final
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 
-from normexp.report.labelled import Labelled
+from normexp.base.errors import NormexpWarning
+from normexp.report.labelled import Labelled, TrustEvidence
 from normexp.tables import Predictions, Progress, Source, TableEncoder
 from normexp.tables.encoding import Matrix
 from normexp.trusted.defaults import default_estimator
-from normexp.trusted.judging import class_index, examples, judge
-from normexp.trusted.training import columns_in_words, count_classes, training_facts
+from normexp.trusted.judging import class_index, examples, judge, trust_of
+from normexp.trusted.reporting import gather, joined
+from normexp.trusted.top_reasons import TopReasons
+from normexp.trusted.training import columns_in_words, count_classes, fit_telling, training_facts
+from normexp.trusted.trusted_classifier import TrustedClassifier
 
 _LOGITS_AT_ONCE: Final = 1 << 22  # 32 MiB of float64
 _ROWS_AT_ONCE: Final = 8192
@@ -35,6 +40,8 @@ class TableClassifier(ClassifierMixin, BaseEstimator):
     estimator : estimator or None
         A linear classifier with ``decision_function``; None: `SoftmaxClassifier` with a penalty that fits the kind of
         rows.
+    trusted : TrustedClassifier or None
+        Its options make the model a trusted one: it is put around the estimator. None: the bare estimator.
     min_class_rows : int
         A class with fewer training rows is refused: from a single row nothing can be held out to see whether the
         model knows the class. 1 allows it.
@@ -54,7 +61,7 @@ class TableClassifier(ClassifierMixin, BaseEstimator):
     encoder_ : TableEncoder
         From rows to features.
     estimator_ : estimator
-        The fitted linear model.
+        The fitted model: a `TrustedClassifier`, or the bare one.
     training_ : TrainingFacts
         How the fit went.
 
@@ -77,6 +84,7 @@ class TableClassifier(ClassifierMixin, BaseEstimator):
         text: str | tuple[str, ...] | None = None,
         features: str | tuple[str, ...] | None = None,
         estimator: Any = None,
+        trusted: TrustedClassifier | None = None,
         min_class_rows: int = 2,
         seed: int = 0,
     ) -> None:
@@ -84,6 +92,7 @@ class TableClassifier(ClassifierMixin, BaseEstimator):
         self.text = text
         self.features = features
         self.estimator = estimator
+        self.trusted = trusted
         self.min_class_rows = min_class_rows
         self.seed = seed
 
@@ -120,9 +129,10 @@ class TableClassifier(ClassifierMixin, BaseEstimator):
             estimator: Any = default_estimator(rows, index, schema, seed=self.seed)
         else:
             estimator = clone(self.estimator)
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            estimator.fit(rows, index)
+        labels: Any = index
+        if self.trusted is not None:
+            estimator, labels = clone(self.trusted).set_params(estimator=estimator), classes[index]
+        estimator, caught = fit_telling(source, estimator, rows, labels)
         self.schema_ = schema
         self.target_ = source.target
         self.features_ = source.features
@@ -167,6 +177,8 @@ class TableClassifier(ClassifierMixin, BaseEstimator):
         ndarray of float64, shape (N, K)
             The logits.
         """
+        if isinstance(self.estimator_, TrustedClassifier):
+            return np.asarray(self.estimator_.logits(rows), dtype=np.float64)
         logits = np.asarray(self.estimator_.decision_function(rows), dtype=np.float64)
         return np.column_stack([np.zeros_like(logits), logits]) if logits.ndim == 1 else logits
 
@@ -206,11 +218,24 @@ class TableClassifier(ClassifierMixin, BaseEstimator):
         """
         self.check(source, ignore_extra=ignore_extra)
         n_classes = len(self.classes_)
+        if top_k is not None and top_k > n_classes:
+            warnings.warn(
+                f"predict: {top_k} classes are to be ranked, and the model knows {n_classes}; all of these are ranked.",
+                NormexpWarning,
+                stacklevel=2,
+            )
+        trusted = isinstance(self.estimator_, TrustedClassifier)
+        reasons = TopReasons.of(self) if trusted else None
         size = batch_rows or int(np.clip(_LOGITS_AT_ONCE // n_classes, 64, _ROWS_AT_ONCE))
         done = 0
         for block in source.batches(self.schema_, with_target=False, batch_rows=size):
-            logits = self.decision_function(self.encoder_.transform(block.features))
-            yield judge(logits, self.classes_, top_k=top_k)
+            rows = self.encoder_.transform(block.features)
+            logits = self.decision_function(rows)
+            told = judge(logits, self.classes_, top_k=top_k)
+            if trusted:
+                reason = None if reasons is None else reasons.tell(block, rows, logits)
+                told = replace(told, trust=trust_of(self.estimator_, rows, logits, self.classes_, reason))
+            yield told
             done += block.n_rows
             if progress is not None:
                 progress(done, source.n_rows)
@@ -243,11 +268,15 @@ class TableClassifier(ClassifierMixin, BaseEstimator):
         logits: list[NDArray[np.float64]] = []
         target: list[NDArray[np.intp]] = []
         shown: list[str] = []
+        trust: list[TrustEvidence] = []
         size = int(np.clip(_LOGITS_AT_ONCE // len(self.classes_), 64, _ROWS_AT_ONCE))
         done = 0
         for block in source.batches(self.schema_, with_target=True, batch_rows=size):
             target.append(class_index(source, block, self.classes_))
-            logits.append(self.decision_function(self.encoder_.transform(block.features)))
+            rows = self.encoder_.transform(block.features)
+            logits.append(self.decision_function(rows))
+            if isinstance(self.estimator_, TrustedClassifier):
+                trust.append(gather(self.estimator_, rows, logits[-1]))
             shown.extend(examples(block, self.schema_))
             done += block.n_rows
             if progress is not None:
@@ -258,4 +287,5 @@ class TableClassifier(ClassifierMixin, BaseEstimator):
             classes=tuple(str(label) for label in self.classes_),
             prior=self.prior_,
             examples=tuple(shown),
+            trust=joined(trust) if trust else None,
         )

@@ -2,6 +2,7 @@
 
 import platform
 import time
+import warnings
 from importlib.metadata import version
 from typing import Any
 from warnings import WarningMessage
@@ -9,10 +10,12 @@ from warnings import WarningMessage
 import numpy as np
 from numpy.typing import NDArray
 
-from normexp.base.errors import InputError
+from normexp.base.errors import InputError, NormexpWarning, RangeError
 from normexp.report.labelled import TrainingFacts
 from normexp.tables import Block, Schema, Source
 from normexp.tables.choosing import enumerate_names
+from normexp.trusted.reporting import promises
+from normexp.trusted.trusted_classifier import TrustedClassifier
 
 
 def count_classes(
@@ -86,6 +89,51 @@ def columns_in_words(schema: Schema, /) -> tuple[str, ...]:
     return (f"array of {shape}" if schema.layout == "dense" else f"{shape} sparse features",)
 
 
+def fit_telling(source: Source, estimator: Any, rows: Any, labels: NDArray[Any], /) -> tuple[Any, list[WarningMessage]]:
+    """Fit an estimator; pass on what normexp warns of, and keep what others do.
+
+    Parameters
+    ----------
+    source : Source
+        The file, for sentences.
+    estimator : estimator
+        Not fitted.
+    rows : ndarray or csr_matrix, shape (N, D)
+        Encoded rows.
+    labels : ndarray, shape (N,)
+        Their classes.
+
+    Returns
+    -------
+    estimator : estimator
+        Fitted.
+    caught : list of WarningMessage
+        What was warned of.
+
+    Raises
+    ------
+    InputError
+        If a `TrustedClassifier` cannot make promises with these rows; the sentence says why and what to do.
+    """
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            estimator.fit(rows, labels)
+        except RangeError as error:
+            if not isinstance(estimator, TrustedClassifier):
+                raise
+            sentence = str(error).removeprefix("TrustedClassifier.fit: ")
+            raise InputError(
+                f"{source.path}: {sentence.rstrip('.')}. The bare model, without promises, is fitted with --plain (in "
+                "Python trusted=None)."
+            ) from error
+    for item in caught:
+        if issubclass(item.category, NormexpWarning):
+            sentence = str(item.message).removeprefix("TrustedClassifier.fit: ")
+            warnings.warn(f"{source.path}: {sentence}", NormexpWarning, stacklevel=3)
+    return estimator, caught
+
+
 def training_facts(
     source: Source,
     schema: Schema,
@@ -142,6 +190,7 @@ def training_facts(
         estimator=" ".join(repr(estimator).split()),
         seed=seed,
         versions=_versions(),
+        promises=promises(estimator) if isinstance(estimator, TrustedClassifier) else (),
     )
 
 

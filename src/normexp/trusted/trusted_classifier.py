@@ -240,6 +240,12 @@ class TrustedClassifier(Answers):
         del rule  # read for its complaints; `predict` reads it anew, so that options may change after the fit
         return self
 
+    def check(self) -> Self:
+        """Refuse options without a meaning before rows are there; those that depend on the classes wait for `fit`."""
+        check_shares_of_rows(self, of=_OF)
+        read_calibrate(self.calibrate, of=_OF)
+        return self
+
     def _read(self, X: Any, y: ArrayLike) -> tuple[Any, NDArray[Any]]:
         """Rows that can be indexed, and labels (N,)."""
         rows, labels = indexable(X, y)
@@ -256,7 +262,7 @@ class TrustedClassifier(Answers):
         """Shares of the classes, all above 0."""
         count = np.bincount(target, weight, minlength=len(self.classes_))
         if np.count_nonzero(count) < 2:
-            only = self.classes_[int(count.argmax())]
+            only = self.classes_.tolist()[int(count.argmax())]
             raise RangeError(
                 f"{_OF}: all {len(target)} rows (those that count) are of one class, {only!r}; rows of at least two "
                 "classes are needed to tell them apart."
@@ -270,7 +276,7 @@ class TrustedClassifier(Answers):
         count = np.bincount(target[weight > 0], minlength=len(self.classes_))
         rare = np.flatnonzero(count < folds)
         if rare.size:
-            names = ", ".join(repr(self.classes_[k].item()) for k in rare[:3]) + (", ..." if rare.size > 3 else "")
+            names = ", ".join(repr(self.classes_.tolist()[k]) for k in rare[:3]) + (", ..." if rare.size > 3 else "")
             alone = int((count < 2).sum())
             without = f"; {alone} with a single row cannot be held out at all" if alone else ""
             warnings.warn(
@@ -284,8 +290,8 @@ class TrustedClassifier(Answers):
         """Refuse to calibrate on one class."""
         if len(np.unique(truth)) < 2:
             raise RangeError(
-                f"{_OF}: only rows of the class {self.classes_[truth[0]]!r} can be held out, since the other classes "
-                "have a single row each; two rows or more of at least two classes are needed to calibrate."
+                f"{_OF}: only rows of the class {self.classes_.tolist()[truth[0]]!r} can be held out, since the other "
+                "classes have a single row each; two rows or more of at least two classes are needed to calibrate."
             )
 
     def _automatic(self) -> bool:
