@@ -147,3 +147,16 @@ def test_a_hundred_thousand_classes_are_calibrated():
     out = model.transform(logits)
     assert out.dtype == np.float32
     assert np.isfinite(out).all()
+
+
+def test_decisions_are_kept_when_that_is_asked():
+    """Where one class is over-rated vector scaling wins; kept decisions rule it out, and no decision moves."""
+    rng = np.random.default_rng(0)
+    right = 2.0 * rng.normal(size=(3000, 4))
+    y = (right + rng.gumbel(size=right.shape)).argmax(axis=1)
+    logits = 2.0 * right + [1.5, 0.0, 0.0, -1.0]
+    free, kept = cal.AutoCalibrator().fit(logits, y), cal.AutoCalibrator(keep_decisions=True).fit(logits, y)
+    assert free.chosen_ in {"vector", "matrix"}
+    assert kept.chosen_ in {"temperature", "ensemble_temperature"}
+    assert (kept.transform(logits).argmax(axis=1) == logits.argmax(axis=1)).all()
+    assert (free.transform(logits).argmax(axis=1) != logits.argmax(axis=1)).any()

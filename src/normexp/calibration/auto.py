@@ -21,6 +21,9 @@ FEW_ROWS_MARGIN: Final = 2.0
 FEW_ROWS: Final = 300.0
 RICH_MARGIN: Final = 1.0  # added for methods with a strength to choose: the best of several is lucky
 RIVAL_MARGIN: Final = 1.0  # the same for the gain of one method over a simpler one
+KEEPING: Final = frozenset(
+    {"identity", "temperature", "ensemble_temperature"}
+)  # increasing maps, alike for all classes
 LEAK_ROWS: Final = 50  # a model may well be right in fewer rows than these
 
 
@@ -31,6 +34,8 @@ class AutoCalibrator(Calibrator):
     ----------
     cv : int, default 5
         Folds. Each class is spread over them evenly, always in the same way.
+    keep_decisions : bool, default False
+        Choose only among methods that leave the order of the classes in each row, and so every decision, as it was.
 
     Attributes
     ----------
@@ -74,13 +79,16 @@ class AutoCalibrator(Calibrator):
     'temperature'
     """
 
-    def __init__(self, *, cv: int = 5) -> None:
+    keep_decisions: bool = False  # of those in model files from before it was there
+
+    def __init__(self, *, cv: int = 5, keep_decisions: bool = False) -> None:
         self.cv = cv
+        self.keep_decisions = keep_decisions
 
     def _fit(self, rows: CalibrationRows) -> None:
         n_folds = check_cv(self.cv, of="AutoCalibrator")
         _look_for_leak(rows)
-        menu = menu_for(rows)
+        menu = [entry for entry in menu_for(rows) if entry.name in KEEPING or not self.keep_decisions]
         trials = _trials(menu, rows, n_folds)
         total = float(rows.weight.sum())
         base = rows.nll()

@@ -42,6 +42,7 @@ def demo(
     report_path = output / "report.html"
     require_output(report_path)
     from normexp.artifact import load, save
+    from normexp.calibration import AutoCalibrator
     from normexp.report import as_json, render_html, summarise
     from normexp.report.labelled import as_mapping
     from normexp.tables import open_source, write_atomically
@@ -49,7 +50,7 @@ def demo(
 
     train, test = _write_digits(output, seed=seed)
     source = open_source(train, target="y")
-    trusted = TrustedClassifier(cv="auto", random_state=seed)
+    trusted = TrustedClassifier(calibrate=AutoCalibrator(keep_decisions=True), cv="auto", random_state=seed)
     save(TableClassifier(trusted=trusted, seed=seed).fit(source), output / "digits.nx")
     model = load(output / "digits.nx")
     labelled = model.labelled(open_source(test, target="y"))

@@ -100,9 +100,16 @@ def fit(
         estimator = SoftmaxClassifier(C=c)
     trusted = None
     if not plain:
+        from normexp.calibration import AutoCalibrator
+
         objective = "balanced" if balanced else None
         trusted = TrustedClassifier(
-            coverage=coverage, reject=reject, objective=objective, cv="auto", random_state=seed
+            calibrate=AutoCalibrator(keep_decisions=True),
+            coverage=coverage,
+            reject=reject,
+            objective=objective,
+            cv="auto",
+            random_state=seed,
         ).check()
     source = open_source(table, target=target, text=text, features=features)
     with ProgressBar("fitting") as progress:

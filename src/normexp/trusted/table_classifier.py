@@ -77,6 +77,8 @@ class TableClassifier(ClassifierMixin, BaseEstimator):
     ['apple', 'lemon']
     """
 
+    trusted: TrustedClassifier | None = None  # of those in model files from before it was there
+
     def __init__(
         self,
         *,
