@@ -55,6 +55,7 @@ _FLOORS = (
     "explain",
     "linear_model",
     "metrics",
+    "nn",
     "ops",
     "report",
     "rows",

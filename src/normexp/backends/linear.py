@@ -11,7 +11,7 @@ are depends on its threads, and so does where it cuts a long inner product. So a
 any batch. Classes that fill up are ``-inf``.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +30,8 @@ BLOCK_BYTES = 1 << 26  # of a block's logits, 64 MiB, unless even the fewest row
 TILE_CLASSES = 8192  # classes that are copied, or wait to be added, at a time
 WHOLE = 64  # classes and depth are filled up to multiples of this, which the registers of all CPUs divide
 SHALLOW = 128  # up to this depth, which BLAS sums in one go, multiples of 16 are enough
+
+Multiply = Callable[..., Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +70,10 @@ class Gradients:
     bias: NDArray[Any]
 
 
-def linear_loss(head: Head, loss: Loss, *, wants_grad: bool) -> tuple[FloatVector, Gradients | None]:
-    """Losses of all rows (N,), and the gradients when wanted."""
+def linear_loss(
+    head: Head, loss: Loss, *, wants_grad: bool, multiply: Multiply = np.matmul
+) -> tuple[FloatVector, Gradients | None]:
+    """Losses of all rows (N,), and the gradients when wanted; multiply(a, b, out=) is the matrix product."""
     N, D = head.x.shape
     K = len(head.projection)
     losses = np.zeros(N)
@@ -87,13 +91,13 @@ def linear_loss(head: Head, loss: Loss, *, wants_grad: bool) -> tuple[FloatVecto
             rows[: len(here), :D] = head.x[here]
             rows[len(here) :] = 0.0
             for tile in _tiles(head):
-                np.matmul(rows, tile.weights.T, out=raw[:, tile.columns])
+                multiply(rows, tile.weights.T, out=raw[:, tile.columns])
             row_losses_of_block(head, loss, here, raw, logits, losses, wants_grad=wants_grad)
             if found is not None:
                 logits[len(here) :] = 0.0
                 if loss.row_scale is not None:
                     np.multiply(logits, _column(loss.row_scale[here], len(logits)), out=logits, casting="same_kind")
-                _add_products(head, rows, logits, found, here, is_first=first == 0)
+                _add_products(head, rows, logits, found, here, multiply, is_first=first == 0)
         if found is not None and not len(counted):
             found.projection[...] = 0.0
     return losses, found
@@ -201,25 +205,32 @@ def row_losses_of_block(
 
 
 def _add_products(
-    head: Head, rows: NDArray[Any], flow: NDArray[Any], found: Gradients, here: NDArray[np.int64], *, is_first: bool
+    head: Head,
+    rows: NDArray[Any],
+    flow: NDArray[Any],
+    found: Gradients,
+    here: NDArray[np.int64],
+    multiply: Multiply,
+    *,
+    is_first: bool,
 ) -> None:
     """Add a block to the gradients; flow (height, K) is the gradient of its raw logits."""
     depth = found.x.shape[1]
     grad_rows, part_of_it = np.zeros_like(rows), np.empty_like(rows)
     product = None
     for tile in _tiles(head):
-        np.matmul(flow[:, tile.columns], tile.weights, out=part_of_it)
+        multiply(flow[:, tile.columns], tile.weights, out=part_of_it)
         grad_rows += part_of_it
         for start in range(0, len(tile.weights), TILE_CLASSES):
             stop = min(start + TILE_CLASSES, len(tile.weights))
             columns = flow[:, tile.columns.start + start : tile.columns.start + stop]
             into = found.projection[tile.classes][start:stop]
             if is_first and into.shape == (stop - start, rows.shape[1]):
-                np.matmul(columns.T, rows, out=into)
+                multiply(columns.T, rows, out=into)
                 continue
             if product is None:
                 product = np.empty((min(TILE_CLASSES, _filled_up(len(found.bias))), rows.shape[1]), rows.dtype)
-            np.matmul(columns.T, rows, out=product[: stop - start])
+            multiply(columns.T, rows, out=product[: stop - start])
             wanted = product[: len(into), :depth]
             if is_first:
                 into[...] = wanted

@@ -90,12 +90,17 @@ def _on_cpu(*inputs: Any) -> Any:
     else:
         x, projection = _view(asked.x), _view(asked.projection)
         head = Head(x, projection, bias, heat, (count,), asked.softcap, numpy_dtype(asked.loss_dtype))
-        losses, arrays = linear_loss(head, loss, wants_grad=wants_grad)
+        losses, arrays = linear_loss(head, loss, wants_grad=wants_grad, multiply=_multiply)
         found = None if arrays is None else (arrays.x, arrays.projection, arrays.bias)
     return (_reduced(losses, divisor, asked), *_given_back(asked, found))
 
 
 _FLOAT32 = np.dtype(np.float32)
+
+
+def _multiply(a: Any, b: Any, *, out: Any) -> None:
+    """The product by torch: NumPy's would bring threads of its own, waiting for cores on which torch's still spin."""
+    torch.mm(torch.from_numpy(a), torch.from_numpy(b), out=torch.from_numpy(out))
 
 
 def _view(tensor: Any) -> Any:

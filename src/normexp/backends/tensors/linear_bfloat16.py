@@ -5,6 +5,7 @@ time become float32, losses, and the gradient. Products of blocks are summed in 
 kept tile by tile, so that each tile's memory is free again when it has been rounded.
 """
 
+import mmap
 from collections.abc import Callable
 from typing import Any
 
@@ -18,8 +19,8 @@ from normexp.base.types import FloatVector
 from normexp.kernels.cpu import bfloat16 as _bfloat16
 
 ROWS = 256  # of a block
-WIDENED = 1 << 21  # logits in float32 at a time, 8 MiB
-TILE_CLASSES = 4096  # of a product
+WIDENED = 1 << 20  # logits in float32 at a time, 4 MiB
+TILE_CLASSES = 8192  # of a product
 WHOLE = 64  # classes are filled up to a multiple of this with -inf
 
 
@@ -32,7 +33,7 @@ def linear_loss(
     losses = np.zeros(N)
     counted = np.flatnonzero(loss.target >= 0) if loss.target.ndim == 1 else np.arange(N)
     of_x = torch.zeros_like(x) if wants_grad else None
-    sums = [torch.zeros(min(TILE_CLASSES, K - at), D) for at in range(0, K, TILE_CLASSES)] if wants_grad else []
+    sums = [_zeros(min(TILE_CLASSES, K - at), D) for at in range(0, K, TILE_CLASSES)] if wants_grad else []
     of_bias = np.zeros(K)
     rows, block = x.new_zeros(ROWS, D), x.new_empty(ROWS, K)
     for first in range(0, len(counted), ROWS):
@@ -49,8 +50,17 @@ def linear_loss(
         return losses, None
     of_projection = torch.empty_like(projection)
     for at in range(0, K, TILE_CLASSES):
-        of_projection[at : at + TILE_CLASSES] = sums.pop(0)
+        of_projection[at : at + TILE_CLASSES] = torch.from_numpy(sums.pop(0))
     return losses, (of_x, of_projection, of_bias)
+
+
+_PRIVATE = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
+
+
+def _zeros(rows: int, depth: int) -> NDArray[np.float32]:
+    """Zeros on pages of their own, which the system gets back as soon as the array is dropped."""
+    pages = mmap.mmap(-1, max(1, 4 * rows * depth), **_PRIVATE)
+    return np.frombuffer(pages, np.float32, rows * depth).reshape(rows, depth)
 
 
 def _bits(tensor: Any) -> NDArray[np.uint16]:
@@ -98,7 +108,7 @@ def _add_products(rows: Any, flow: Any, projection: Any, sums: list[Any]) -> Any
         at = tile * TILE_CLASSES
         here = flow[:, at : at + TILE_CLASSES]
         of_rows += torch.mm(here, projection[at : at + TILE_CLASSES])
-        product, into = _bits(torch.mm(here.T, rows)), total.numpy()
+        product, into = _bits(torch.mm(here.T, rows)), total
         step = max(1, len(into) // 8)
 
         def add(piece: int, product: Any = product, into: Any = into, step: int = step) -> None:

@@ -1,0 +1,14 @@
+"""Floor 6, torch modules: losses and heads, from two classes to millions. Needs the extra ``[torch]``."""
+
+from normexp.base.errors import MissingExtraError
+
+try:
+    import torch  # noqa: F401  (asked here, so that the answer is one sentence)
+except ImportError:
+    raise MissingExtraError("normexp.nn", "torch") from None
+
+from normexp.nn.linear_loss import LinearCrossEntropyLoss
+from normexp.nn.margin_head import MarginHead
+from normexp.nn.softmax_head import SoftmaxHead
+
+__all__ = ["LinearCrossEntropyLoss", "MarginHead", "SoftmaxHead"]

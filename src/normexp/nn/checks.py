@@ -1,0 +1,97 @@
+"""Checks at the door of the modules."""
+
+import math
+from typing import Any
+
+import torch
+
+from normexp.base.errors import DtypeError, RangeError, ShapeError
+
+
+def check_count(value: Any, *, of: str, name: str, low: int = 1) -> int:
+    """A whole number of at least ``low``."""
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise DtypeError(f"{of}: {name} is {value!r}; a whole number of at least {low} would be right.")
+    number = int(value)
+    if number < low:
+        raise RangeError(f"{of}: {name} is {number}; at least {low} would be right.")
+    return number
+
+
+def check_positive(value: Any, *, of: str, name: str) -> float:
+    """A finite number above 0."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise DtypeError(f"{of}: {name} is {value!r}; a number above 0 would be right.") from None
+    if not (number > 0.0 and math.isfinite(number)):
+        raise RangeError(f"{of}: {name} is {number:g}; a finite number above 0 would be right.")
+    return number
+
+
+def check_features(x: Any, in_features: int, *, of: str) -> Any:
+    """Floating features (..., D)."""
+    if not isinstance(x, torch.Tensor):
+        raise DtypeError(f"{of}: x is a {type(x).__name__}; a tensor of shape (..., {in_features}) would be right.")
+    if not x.dtype.is_floating_point:
+        raise DtypeError(f"{of}: x has dtype {str(x.dtype).removeprefix('torch.')}; floating features would be right.")
+    if x.ndim == 0 or x.shape[-1] != in_features:
+        raise ShapeError(f"{of}: x has shape {tuple(x.shape)}; (..., {in_features}) would be right.")
+    return x
+
+
+def check_classes(target: Any, shape: Any, classes: int, ignore_index: int | None, *, of: str) -> tuple[Any, Any]:
+    """Class indices as int64 (N,), and which rows count; out of range is an error that names the row."""
+    if not isinstance(target, torch.Tensor):
+        raise DtypeError(f"{of}: target is a {type(target).__name__}; a tensor of class indices would be right.")
+    if target.dtype.is_floating_point or target.dtype.is_complex or target.dtype == torch.bool:
+        raise DtypeError(
+            f"{of}: target has dtype {str(target.dtype).removeprefix('torch.')}; class indices would be right."
+        )
+    if tuple(target.shape) != tuple(shape):
+        raise ShapeError(
+            f"{of}: target has shape {tuple(target.shape)}; {tuple(shape)}, as x has rows, would be right."
+        )
+    index = target.reshape(-1).to(torch.int64)
+    counts = torch.ones_like(index, dtype=torch.bool) if ignore_index is None else index != ignore_index
+    wrong = ((index < 0) | (index >= classes)) & counts
+    if bool(wrong.any()):
+        row = int(wrong.nonzero()[0])
+        or_ignored = "" if ignore_index is None else f" (or ignore_index, {ignore_index})"
+        raise RangeError(
+            f"{of}: target of row {row} is {int(index[row])}; with {classes} classes, 0 to {classes - 1} would be "
+            f"right{or_ignored}."
+        )
+    return index, counts
+
+
+def check_counts(counts: Any, classes: int, *, of: str) -> Any:
+    """How often each class occurs, float64 (K,), none negative."""
+    found = torch.as_tensor(counts).detach().to("cpu", torch.float64)
+    if tuple(found.shape) != (classes,):
+        raise ShapeError(
+            f"{of}: class_counts have shape {tuple(found.shape)}; one for each class, ({classes},), is right."
+        )
+    if not bool((torch.isfinite(found) & (found >= 0)).all()):
+        raise RangeError(f"{of}: class_counts hold a negative number, NaN or inf; counts of at least 0 would be right.")
+    return found
+
+
+def check_top(k: Any, classes: int, *, of: str) -> int:
+    """How many classes are asked for."""
+    number = check_count(k, of=of, name="k")
+    if number > classes:
+        raise RangeError(f"{of}: k is {number}; with {classes} classes, 1 to {classes} would be right.")
+    return number
+
+
+def class_weights(weight: Any, classes: int, like: Any, *, of: str) -> Any:
+    """Weights (K,) of at least 0 on the device of ``like``; None stays None."""
+    if weight is None:
+        return None
+    found = torch.as_tensor(weight, device=like.device).detach().to(torch.float64)
+    if tuple(found.shape) != (classes,):
+        raise ShapeError(f"{of}: weight has shape {tuple(found.shape)}; one for each class, ({classes},), is right.")
+    if not bool((torch.isfinite(found) & (found >= 0)).all()):
+        raise RangeError(f"{of}: weight holds a negative number, NaN or inf; numbers of at least 0 would be right.")
+    return found
