@@ -7,8 +7,20 @@ try:
 except ImportError:
     raise MissingExtraError("normexp.nn", "torch") from None
 
+from normexp.nn.adaptive_head import AdaptiveHead
+from normexp.nn.hierarchical_head import HierarchicalHead
 from normexp.nn.linear_loss import LinearCrossEntropyLoss
 from normexp.nn.margin_head import MarginHead
+from normexp.nn.sampled_head import SampledHead
 from normexp.nn.softmax_head import SoftmaxHead
+from normexp.nn.tree import Tree
 
-__all__ = ["LinearCrossEntropyLoss", "MarginHead", "SoftmaxHead"]
+__all__ = [
+    "AdaptiveHead",
+    "HierarchicalHead",
+    "LinearCrossEntropyLoss",
+    "MarginHead",
+    "SampledHead",
+    "SoftmaxHead",
+    "Tree",
+]
