@@ -41,7 +41,7 @@ def write_report(model: Any, X: Any, y: ArrayLike, path: str | Path, /) -> None:
     """
     try:
         from normexp.report import render_html, summarise  # noqa: PLC0415  (matplotlib and jinja2 are optional)
-        from normexp.tables.writing import write_atomically  # noqa: PLC0415  (optional packages too)
+        from normexp.base.atomic import write_atomically  # noqa: PLC0415  (optional packages too)
     except ModuleNotFoundError:
         raise MissingExtraError("Writing a report", "cli") from None
     target = class_indices(model.classes_, y)
