@@ -40,8 +40,8 @@ def write_report(model: Any, X: Any, y: ArrayLike, path: str | Path, /) -> None:
         Where the packages of the page are not installed.
     """
     try:
-        from normexp.report import render_html, summarise  # noqa: PLC0415  (matplotlib and jinja2 are optional)
         from normexp.base.atomic import write_atomically  # noqa: PLC0415  (optional packages too)
+        from normexp.report import render_html, summarise  # noqa: PLC0415  (matplotlib and jinja2 are optional)
     except ModuleNotFoundError:
         raise MissingExtraError("Writing a report", "cli") from None
     target = class_indices(model.classes_, y)
