@@ -4,9 +4,9 @@
     python bench/out_of_core.py --only memory --classes 1000
 
 Prediction, written before the first run: reading 150 MB of float32 a pass costs 0.05 s from a .npy file in the page
-cache and 0.3 s from Parquet, against 0.5 s of products on two cores; so disk is 1.2 and 1.6 times as slow as memory, and
-twice where probabilities are computed anew. Peak memory beyond X: in memory 100 MB (K = 100) and 300 MB (K = 1 000, of
-which 200 MB are the probabilities); on disk 150 MB and X not at all. At most 60 passes.
+cache and 0.3 s from Parquet, against 0.5 s of products on two cores; so disk is 1.2 and 1.6 times as slow as memory,
+and twice where probabilities are computed anew. Peak memory beyond X: in memory 100 MB (K = 100) and 300 MB (K = 1 000,
+of which 200 MB are the probabilities); on disk 150 MB and X not at all. At most 60 passes.
 
 Each way runs in a process of its own; peaks are VmHWM of /proc (Linux), counted from after the imports and, in memory,
 after X is loaded.
@@ -107,7 +107,7 @@ def main() -> None:
         + f". {given.rows} x {given.features} float32 ({size_mb:.0f} MB), K = {given.classes}, separation "
         f"{given.separation:g}.",
         "",
-        "| rows from | wall, s | CPU, s | peak beyond the start (and X in memory), MB | passes | steps | certified | objective |",
+        "| rows from | wall, s | CPU, s | peak beyond start and X, MB | passes | steps | certified | objective |",
         "|---|---|---|---|---|---|---|---|",
     ]
     with tempfile.TemporaryDirectory() as temporary:

@@ -81,6 +81,13 @@ def test_missing_values_and_classes_are_named_with_shard_and_row(tmp_path):
         SoftmaxClassifier().fit(rows.from_parquet(tmp_path, target="y"))
 
 
+def test_a_missing_number_within_a_list_is_named_with_its_row(tmp_path):
+    lists = [[1.0, 2.0]] * 5 + [[3.0, None]] + [[1.0, 2.0]] * 4
+    pq.write_table(pa.table({"e": lists, "y": [0, 1] * 5}), tmp_path / "p.parquet")
+    with refused("p.parquet' has no value in column 'e', row 5"):
+        SoftmaxClassifier().fit(rows.from_parquet(tmp_path, target="y"))
+
+
 def test_shards_of_other_columns_are_refused(tmp_path):
     shard(tmp_path / "p-0.parquet")
     shard(tmp_path / "p-1.parquet", b=np.zeros(400, dtype=np.float32))

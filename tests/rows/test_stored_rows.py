@@ -104,6 +104,30 @@ def test_csr_shards_give_the_fit_of_the_matrix(tmp_path, n_classes):
     assert distance(SoftmaxClassifier().fit(streamed), SoftmaxClassifier().fit(thin, y)) <= AGREED
 
 
+def test_shards_of_very_many_features_take_the_diagonal_of_all_rows(tmp_path, monkeypatch):
+    from normexp.solvers import metric
+
+    monkeypatch.setattr(metric, "_MAX_DENSE_FEATURES", 30)
+    X, y = table(n_rows=3000, n_features=40)
+    thin = sparse.csr_matrix(X * (np.random.default_rng(1).random(X.shape) < 0.2))
+    for k in range(3):
+        sparse.save_npz(tmp_path / f"part-{k}.npz", thin[k * 1000 : (k + 1) * 1000])
+    streamed = SoftmaxClassifier().fit(rows.from_csr_shards(tmp_path, target=y))
+    assert distance(streamed, SoftmaxClassifier().fit(thin, y)) <= AGREED
+
+
+def test_a_model_fitted_on_shards_is_saved_and_loaded(tmp_path):
+    import normexp as nx
+
+    X, y = table(n_rows=600)
+    (tmp_path / "shards").mkdir()
+    parquet(tmp_path / "shards", X, np.array(["pear", "fig", "quince", "medlar"])[y])
+    on_disk = rows.from_parquet(tmp_path / "shards", target="kind")
+    model = SoftmaxClassifier().fit(on_disk)
+    nx.save(model, tmp_path / "model.nx")
+    assert np.array_equal(nx.load(tmp_path / "model.nx").predict_proba(on_disk), model.predict_proba(on_disk))
+
+
 def test_the_agreement_can_fail():
     """Another penalty, or one row less, is farther away than the agreement allows."""
     X, y = table()

@@ -88,9 +88,10 @@ class ParquetRows(StoredRows):
         """The features of a record batch as an array (n, D)."""
         for name in self._read_columns:
             column = batch.column(name)
-            missing = column.null_count or (self._is_list and column.flatten().null_count)
-            if missing:
-                row = first + int(np.argmax(column.is_null().to_numpy(zero_copy_only=False)))
+            inner = column.flatten() if self._is_list and not column.null_count else column
+            if inner.null_count:
+                place = int(np.argmax(inner.is_null().to_numpy(zero_copy_only=False)))
+                row = first + (place // self.n_features if inner is not column else place)
                 raise InputError(
                     f"from_parquet: {str(file.path)!r} has no value in column {name!r}, row {row}; "
                     "fill it, or leave such rows out."
