@@ -112,6 +112,19 @@ def test_separable_classes_without_a_penalty_are_found_out_and_said():
     assert list(model.predict(X)) == [0, 0, 1, 1]
 
 
+def test_columns_that_add_up_to_a_constant_have_a_finite_unpenalised_fit():
+    rng = np.random.default_rng(0)
+    kind, X = rng.integers(0, 3, size=300), rng.normal(size=(300, 2))
+    X = np.column_stack([X, np.eye(3)[kind]])
+    y = (X @ rng.normal(size=(5, 3)) + rng.gumbel(size=(300, 3))).argmax(axis=1)
+    whole = SoftmaxClassifier(penalty=None, tol=1e-9).fit(X, y)
+    dropped = SoftmaxClassifier(penalty=None, tol=1e-9).fit(X[:, :-1], y)
+    assert whole.solution_.converged
+    assert whole.n_iter_[0] < 30
+    assert np.abs(whole.coef_).max() < 100
+    np.testing.assert_allclose(whole.predict_proba(X), dropped.predict_proba(X[:, :-1]), atol=1e-6)
+
+
 def test_too_few_steps_are_said_and_the_model_still_predicts():
     X, y = load_digits(return_X_y=True)
     with pytest.warns(ConvergenceWarning, match="raise max_iter"):

@@ -74,3 +74,13 @@ def test_a_float32_table_is_certified_to_the_default_tolerance(monkeypatch):
     ending = fitted(narrow, 1e-6)
     assert ending.outcome is Outcome.CERTIFIED
     assert ending.value == pytest.approx(fitted(make(np.float64), 1e-6).value, rel=1e-5)
+
+
+def test_many_steps_without_a_penalty_are_told_from_too_few():
+    from normexp.solvers.truncated_newton import _unfinished
+
+    assert _unfinished(0, penalised=False) is Outcome.NOT_STARTED
+    assert _unfinished(5, penalised=False) is Outcome.MAX_ITER
+    assert _unfinished(100, penalised=False) is Outcome.GROWING
+    assert _unfinished(100, penalised=True) is Outcome.MAX_ITER
+    assert not Outcome.GROWING.converged

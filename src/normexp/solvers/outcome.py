@@ -21,6 +21,11 @@ class Outcome(Enum):
         "The classes are separable by a linear rule and there is no penalty, so no finite optimum exists: the "
         "coefficients grew without end and were stopped. Give a penalty (a finite C) to get one."
     )
+    GROWING = (
+        "max_iter steps were not enough, and there is no penalty: most probably a linear rule separates some rows from "
+        "the others without error, so that the coefficients grow without end. Give a penalty (a finite C) to get an "
+        "optimum, or raise max_iter."
+    )
     MAX_ITER = "max_iter steps were not enough to reach the optimum within tol; raise max_iter."
     RUNNING = (
         "The optimum of the running objective is reached: recent rows count exactly, earlier ones by the quadratic "

@@ -25,6 +25,8 @@ F64 = NDArray[np.float64]
 _TINY = float(np.finfo(float).tiny)
 # Share of the plain second moments of all rows in a sampled factor: a rare feature may be missed by the sample.
 FLOOR = 0.05
+# Share of each diagonal entry that is added to it before it is factorised.
+_PIVOT = 1e-10
 
 
 class Preconditioner(ABC):
@@ -85,8 +87,13 @@ def draw(share: F64, weight: F64, wanted: int, rng: np.random.Generator) -> F64:
 
 
 def regularised_cholesky(matrix: F64) -> F64:
-    """Lower Cholesky factor of a positive semi-definite matrix, whose diagonal is raised where no pivot is left."""
+    """Lower Cholesky factor of a positive semi-definite matrix, whose diagonal is raised where no pivot is left.
+
+    It is raised by a tiny share in any case: along a direction without curvature (columns that add up to a constant)
+    a pivot may be the rounding of zero, and what rounding leaves of the gradient there would become a huge step.
+    """
     diagonal = np.einsum("jj->j", matrix)
+    diagonal *= 1.0 + _PIVOT
     bump = 1e-14 * float(diagonal.max(initial=0.0)) or 1.0
     for _ in range(20):
         try:

@@ -30,6 +30,8 @@ F64 = NDArray[np.float64]
 POOR, _GOOD = 0.25, 0.75
 _DAMP_FIRST, _DAMP_FACTOR = 1 / 16, 4.0
 _MAX_POLISH = 8
+# Newton's method without a penalty takes ten or twenty steps, unless the optimum is at infinity.
+_MANY_STEPS = 100
 
 _T = TypeVar("_T")
 
@@ -123,6 +125,8 @@ def minimise(
             return ended(point, outcome, np.inf, iteration)
         if iteration >= max_iter:
             return ended(point, Outcome.NOT_STARTED if max_iter == 0 else Outcome.MAX_ITER, gap, iteration)
+        if iteration == max_iter:
+            return ended(point, _unfinished(max_iter, penalised=problem.penalised), gap, iteration)
         inner = _timed(clock, "steps", partial(problem.newton_step, point, refit=not polishing))
         trial = _timed(clock, "points", partial(problem.moved, point, inner))
         rounding = 16 * np.finfo(float).eps * abs(point.value)
@@ -166,6 +170,13 @@ def damped(damping: float, ratio: float) -> float:
 def relative_gap(value: float, bound: float) -> float:
     """(f - bound) / bound, an upper bound on (f - f*) / f*; infinite while the bound says nothing."""
     return max(0.0, (value - bound) / bound) if bound > 0 else np.inf
+
+
+def _unfinished(max_iter: int, *, penalised: bool) -> Outcome:
+    """Why max_iter steps were not enough: without a penalty, many of them mean that the coefficients still grow."""
+    if max_iter == 0:
+        return Outcome.NOT_STARTED
+    return Outcome.MAX_ITER if penalised or max_iter < _MANY_STEPS else Outcome.GROWING
 
 
 def _unpenalised_ending(problem: Problem[P], point: P, start: float, tol: float) -> Outcome | None:
