@@ -124,8 +124,6 @@ def minimise(
         if not problem.penalised and (outcome := _unpenalised_ending(problem, point, start_gradient, tol)):
             return ended(point, outcome, np.inf, iteration)
         if iteration >= max_iter:
-            return ended(point, Outcome.NOT_STARTED if max_iter == 0 else Outcome.MAX_ITER, gap, iteration)
-        if iteration == max_iter:
             return ended(point, _unfinished(max_iter, penalised=problem.penalised), gap, iteration)
         inner = _timed(clock, "steps", partial(problem.newton_step, point, refit=not polishing))
         trial = _timed(clock, "points", partial(problem.moved, point, inner))
