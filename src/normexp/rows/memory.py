@@ -108,6 +108,8 @@ class DenseRows(RowBlocks):
         The affine map of the columns.
     precision : dtype, optional
         What blocks compute in; float64 by default.
+    pool : ThreadPoolExecutor, optional
+        The threads of another view of the same table.
     """
 
     is_sparse = False
@@ -120,6 +122,7 @@ class DenseRows(RowBlocks):
         centre: NDArray[np.float64] | None = None,
         scale: NDArray[np.float64] | None = None,
         precision: Any = np.float64,
+        pool: ThreadPoolExecutor | None = None,
     ) -> None:
         self.n_rows, self.n_features = X.shape
         self.dtype = X.dtype
@@ -129,7 +132,9 @@ class DenseRows(RowBlocks):
         self._size = rows_of_a_block(self.n_features, n_outputs)
         self._starts = range(0, self.n_rows, self._size)
         threads = get_num_threads()
-        self._pool = ThreadPoolExecutor(threads) if threads > 1 and len(self._starts) > 1 else None
+        self._pool = pool
+        if pool is None and threads > 1 and len(self._starts) > 1:
+            self._pool = ThreadPoolExecutor(threads)
         self._ready: Floats | None = None
         if centre is not None and X.size <= _COPY_NUMBERS:
             self._ready = self._map.apply(X)
@@ -143,13 +148,21 @@ class DenseRows(RowBlocks):
             yield DenseBlock(stored[rows], rows, column_map)
 
     def seen_through(self, centre: NDArray[np.float64], scale: NDArray[np.float64]) -> "DenseRows":
-        return DenseRows(self._table, self._outputs, centre=centre, scale=scale, precision=self.precision)
+        return self._again(ColumnMap(centre, scale, self.precision))
 
     def for_curvature(self) -> "DenseRows":
         if self.dtype != np.float32:
             return self
+        return self._again(ColumnMap(self._map.centre, self._map.scale, np.float32))
+
+    def _again(self, view: ColumnMap) -> "DenseRows":
         return DenseRows(
-            self._table, self._outputs, centre=self._map.centre, scale=self._map.scale, precision=np.float32
+            self._table,
+            self._outputs,
+            centre=view.centre,
+            scale=view.scale,
+            precision=view.precision,
+            pool=self._pool,
         )
 
     def sum(self, fn: Callable[[Block], Parts]) -> Parts:

@@ -85,10 +85,12 @@ class CoefficientSpace(Problem[Point]):
 
     def newton_step(self, point: Point, *, refit: bool) -> Inner:
         if refit or self._preconditioner is None:
+            self._preconditioner = None  # two at a time would be the largest thing in memory
             self._preconditioner = self._metric.fit(self._last_inner)
         inner = _conjugate_gradients(self._objective, self._preconditioner, point, self.tol)
         sharp = self.sharpen(point) if inner.stalled else None
         if sharp is not None:
+            self._preconditioner = None
             self._preconditioner = self._metric.fit(inner.iterations)
             inner = _conjugate_gradients(self._objective, self._preconditioner, sharp, self.tol)
         self._last_inner = inner.iterations
