@@ -46,9 +46,9 @@ def test_it_adds_up_and_names_class_and_runner_up(table_models, kind):
 def changed(row, change, text):
     """The row as the change says it would be."""
     if change.after is None:
-        return row.with_columns(
-            **{name: pl.col(name).str.replace_all(change.before, " ", literal=True) for name in text}
-        )
+        for word in change.before.split():
+            row = row.with_columns(**{name: pl.col(name).str.replace_all(word, " ", literal=True) for name in text})
+        return row
     dtype = pl.Float64 if isinstance(change.after, float) else row[change.column].dtype
     return row.with_columns(pl.Series(change.column, [change.after]).cast(dtype))
 
@@ -92,6 +92,19 @@ def test_a_number_changes_by_hardly_more_than_it_must(table_models):
             assert change.distance == pytest.approx(abs(change.after - change.before) / spread)
         assert not any(c.column == "links" for c in single_changes(model, row)) or row["links"][0] is not None
     assert found > 20
+
+
+def test_several_words_are_taken_out_where_one_is_not_enough(table_models):
+    model, block = table_models["text alone"]
+    text = "win CASH now prize win CASH now prize"
+    row = block.features[:1].with_columns(body=pl.lit(text))
+    (change,) = single_changes(model, row, words=["CASH", "now", "prize", "win"])
+    taken = change.before.split()
+    assert len(taken) > 1
+    assert change.after is None
+    fewer = row.with_columns(body=pl.lit(" ".join(word for word in text.split() if word not in taken[:-1])))
+    assert model.classes_[logits(model, row).argmax()] == model.classes_[logits(model, fewer).argmax()] == "spam"
+    assert model.classes_[logits(model, changed(row, change, ["body"])).argmax()] == change.label != "spam"
 
 
 def test_whole_numbers_stay_whole(tmp_path):

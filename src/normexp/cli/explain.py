@@ -97,14 +97,17 @@ def show_account(told: "Account", name: str, /, *, top: int) -> None:
         words = new_table("word", "log-odds")
         for word in told.words[:top]:
             words.add_row(word.word or "(how the text begins)", f"{word.contribution:+.3f}")
+        quieter = told.words[top:]
+        if quieter:
+            words.add_row(f"{len(quieter)} more words", f"{sum(word.contribution for word in quieter):+.3f}")
         out.print(words)
     typer.echo()
     if not told.changes:
-        typer.echo("No change of a single column within reach would have changed the decision.")
+        typer.echo("No change of a single column or of the words, within reach, would have changed the decision.")
         return
-    changes = new_table("what would have changed it", "from", "to", "std. dev.", "then it is")
+    changes = new_table("column", "from", "to", "standard deviations", "then it is", title="what would have changed it")
     for change in told.changes[:top]:
-        to = "(without it)" if change.after is None else shown(change.after)
+        to = "(taken out)" if change.after is None else shown(change.after)
         distance = "" if change.distance is None else f"{change.distance:.2f}"
         changes.add_row(change.column, shown(change.before), to, distance, str(change.label))
     out.print(changes)

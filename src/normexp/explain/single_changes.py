@@ -15,6 +15,7 @@ _FEWEST_DIGITS: Final = 2  # of the change: at most a tenth more than it must be
 _MOST_DIGITS: Final = 17
 _BEYOND: Final = 1.0 + 1e-9  # at the very crossing two classes tie
 _WORDS_TRIED: Final = 12
+_WORDS_TOGETHER: Final = 40
 _CATEGORIES_TRIED: Final = 64
 
 
@@ -26,7 +27,8 @@ class Change(NamedTuple):
     column : str
         Its name; of an array the place, such as "[3, 4]".
     before, after : float, bool, str or None
-        Its value, and one that flips the decision; for a text the word that is taken out, and None.
+        Its value, and one that flips the decision; for a text the word that is taken out, and None. Where no single
+        word is enough, the fewest of the loudest words that are, with blanks between them.
     label : object
         The class that is decided then.
     distance : float or None
@@ -50,7 +52,7 @@ def single_changes(model: Any, row: Any, /, *, words: list[str] | None = None) -
     row : polars.DataFrame of height 1, ndarray (1, D) or csr_matrix (1, D)
         As a block of a source holds it.
     words : list of str or None
-        Words of the row's text that are worth taking out.
+        Words of the row's text that are worth taking out, the loudest first.
 
     Returns
     -------
@@ -172,20 +174,30 @@ def _levels(model: Any, name: str) -> list[str]:
 
 
 def _without_words(model: Any, row: pl.DataFrame, words: list[str]) -> Iterator[Change]:
-    """Words: each is taken out, wherever it stands in the texts."""
-    tried = [word for word in words if word][:_WORDS_TRIED]
-    if not tried:
+    """Words: each is taken out by itself, wherever it stands; if none flips it, ever more of them together."""
+    known = [word for word in words if word][:_WORDS_TOGETHER]
+    if not known:
         return
     own = int(_decide(model, row)[0])
-    rows = []
-    for word in tried:
-        pattern = rf"(?<!\w){re.escape(word)}(?!\w)" if re.match(r"\w", word) else re.escape(word)
-        texts = {name: re.sub(pattern, " ", row[name][0] or "") for name in model.schema_.text}
-        rows.append(row.with_columns(**{name: pl.Series(name, [text], pl.String) for name, text in texts.items()}))
     column = " and ".join(model.schema_.text)
-    for word, decision in zip(tried, _decide(model, pl.concat(rows)).tolist(), strict=True):
+    alone = _decide(model, pl.concat([_taken_out(model, row, [word]) for word in known[:_WORDS_TRIED]]))
+    for word, decision in zip(known, alone.tolist(), strict=False):
         if decision != own:
             yield Change(column, word, None, model.classes_[decision].item(), None)
+    if (alone != own).any() or len(known) < 2:
+        return
+    together = _decide(model, pl.concat([_taken_out(model, row, known[:n]) for n in range(2, len(known) + 1)]))
+    flips = np.flatnonzero(together != own)
+    if flips.size:
+        first = int(flips[0])
+        yield Change(column, " ".join(known[: first + 2]), None, model.classes_[int(together[first])].item(), None)
+
+
+def _taken_out(model: Any, row: pl.DataFrame, words: list[str]) -> pl.DataFrame:
+    """Copy of a row without some words in its texts."""
+    patterns = [rf"(?<!\w){re.escape(word)}(?!\w)" if re.match(r"\w", word) else re.escape(word) for word in words]
+    texts = {name: re.sub("|".join(patterns), " ", row[name][0] or "") for name in model.schema_.text}
+    return row.with_columns(**{name: pl.Series(name, [text], pl.String) for name, text in texts.items()})
 
 
 def _in_an_array(model: Any, row: Any) -> Iterator[Change]:
