@@ -57,7 +57,7 @@ def changed(row, change, text):
 def test_every_change_flips_the_decision_to_what_it_says(table_models, kind):
     model, block = table_models[kind]
     seen = set()
-    for number in range(0, 60, 5):
+    for number in range(0, 60, 8):
         row = block.features[number : number + 1]
         words = [word.word for word in explain.words(model, row)[0]] if model.schema_.text else None
         own = model.classes_[logits(model, row).argmax()]
@@ -78,7 +78,7 @@ def test_a_number_changes_by_hardly_more_than_it_must(table_models):
     """Undoing an eighth of the change restores the decision, and a missing number is left alone."""
     model, block = table_models["columns"]
     found = 0
-    for number in range(60):
+    for number in range(0, 60, 4):
         row = block.features[number : number + 1]
         own = logits(model, row).argmax()
         for change in single_changes(model, row):
@@ -91,7 +91,7 @@ def test_a_number_changes_by_hardly_more_than_it_must(table_models):
             spread = model.encoder_.scaler_.scale_[at]
             assert change.distance == pytest.approx(abs(change.after - change.before) / spread)
         assert not any(c.column == "links" for c in single_changes(model, row)) or row["links"][0] is not None
-    assert found > 20
+    assert found > 5
 
 
 def test_several_words_are_taken_out_where_one_is_not_enough(table_models):

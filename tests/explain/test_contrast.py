@@ -95,7 +95,7 @@ def test_the_way_past_other_classes_is_the_shortest(norm, rng):
     """Against a general solver (norm 2), and against the corners of a fine box (norms 1 and infinity)."""
     model, rows = crowded(rng)
     pairwise = 0
-    for row in rows:
+    for row in rows[:6]:
         for to in range(8):
             found = explain.contrast(model, row[None], to=to, norm=norm)
             if np.isinf(found.radius[0]):
@@ -118,7 +118,7 @@ def test_the_way_past_other_classes_is_the_shortest(norm, rng):
             if against is not None:
                 alone = into_half_space(*against, norm, np.full(3, -np.inf), np.full(3, np.inf))
                 pairwise += bool((slopes @ alone < gains - 1e-9).any())
-    assert pairwise > 10  # the half-space against the decision alone would not have done
+    assert pairwise > 5  # the half-space against the decision alone would not have done
 
 
 def least_by_vertices(slopes, gains, norm):

@@ -99,14 +99,14 @@ def _numbers(model: Any, row: pl.DataFrame) -> Iterator[Change]:
     if not names:
         return
     spread = dict(zip(names, _spreads(model, names), strict=True))
-    own = int(_decide(model, row)[0])
-    for name in names:
-        value = row[name][0]
-        if value is None or not np.isfinite(value) or not spread[name] > 0:
-            continue
-        place = float(value)
-        ends = [_with(row, name, place + move * spread[name]) for move in (0.0, 1.0)]
-        before, after = (model.decision_function(model.encoder_.transform(end))[0] for end in ends)
+    ends = row.with_columns(pl.col(names).cast(pl.Float64))
+    there = ends.row(0, named=True)
+    places = {name: there[name] for name in names if there[name] is not None and np.isfinite(there[name])}
+    places = {name: place for name, place in places.items() if spread[name] > 0}
+    moved = [ends, *(_with(ends, name, place + spread[name]) for name, place in places.items())]
+    before, *afters = model.decision_function(model.encoder_.transform(pl.concat(moved)))
+    own = int(before.argmax())
+    for (name, place), after in zip(places.items(), afters, strict=True):
         gap, fall = before[own] - before, (after - before) - (after[own] - before[own])
         with np.errstate(divide="ignore", invalid="ignore"):
             moves = gap / fall  # standard deviations to where each class draws level
