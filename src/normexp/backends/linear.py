@@ -237,6 +237,8 @@ def _add_products(
             else:
                 _add(into, wanted)
     found.x[here] = grad_rows[: len(here), :depth]
+    if head.bias is None:
+        return
     step = max(1, BLOCK_ELEMENTS // len(flow))
     width = len(found.bias)
     POOL.run(

@@ -12,6 +12,7 @@ from normexp.nn.hierarchical_head import HierarchicalHead
 from normexp.nn.linear_loss import LinearCrossEntropyLoss
 from normexp.nn.margin_head import MarginHead
 from normexp.nn.sampled_head import SampledHead
+from normexp.nn.sharded_head import ShardedHead
 from normexp.nn.softmax_head import SoftmaxHead
 from normexp.nn.tree import Tree
 
@@ -21,6 +22,7 @@ __all__ = [
     "LinearCrossEntropyLoss",
     "MarginHead",
     "SampledHead",
+    "ShardedHead",
     "SoftmaxHead",
     "Tree",
 ]

@@ -11,7 +11,9 @@ from normexp.base.types import TopK
 from normexp.nn.checks import check_counts, check_positive, check_top
 from normexp.nn.cutoffs import best_cutoffs, check_cutoffs, zipf_counts
 from normexp.nn.head import Asked, Head
-from normexp.ops import linear_cross_entropy, log_softmax
+from normexp.ops import cross_entropy, linear_cross_entropy, log_softmax
+
+FEW = 1 << 23  # logits, 32 MiB of float32, that may be in memory: the fused loss fills its last block of rows up
 
 
 class AdaptiveHead(Head):
@@ -47,8 +49,8 @@ class AdaptiveHead(Head):
     Notes
     -----
     The model of [1]_ and of ``torch.nn.AdaptiveLogSoftmaxWithLoss``: ``p(class) = p(cluster) p(class | cluster)``.
-    Here class numbers need no order, targets may have any shape, and the losses are fused
-    (``normexp.linear_cross_entropy``), so that no logits are kept for the backward pass. Label smoothing needs all
+    Here class numbers need no order, targets may have any shape, and a loss with more than 2^23 logits is fused
+    (``normexp.linear_cross_entropy``), so that they are not kept for the backward pass. Label smoothing needs all
     log-probabilities, and costs as much as a dense head. ``predict`` and ``top_k`` are exact; ``predict`` looks into a
     cluster only for rows where it could hold the best class.
 
@@ -177,15 +179,22 @@ class AdaptiveHead(Head):
         bounds = torch.as_tensor(self.cutoffs, device=rank.device)
         cluster = torch.bucketize(rank, bounds, right=True) - 1  # -1 for a frequent class
         entry = torch.where(cluster < 0, rank, self.short + cluster)
-        losses = linear_cross_entropy(asked.rows, self.head_weight, entry, bias=self.head_bias, reduction=kind)
+        losses = _loss_of(asked.rows, self.head_weight, entry, self.head_bias, kind)
         for j in range(self._clusters):
             here = (cluster == j).nonzero().reshape(-1)
             if not len(here):
                 continue
             low = nn.functional.linear(asked.rows[here], self.down[j])
-            part = linear_cross_entropy(low, self.tails[j], rank[here] - self.cutoffs[j], reduction=kind)
+            part = _loss_of(low, self.tails[j], rank[here] - self.cutoffs[j], None, kind)
             losses = losses + part if kind == "sum" else losses.index_add(0, here, part)
         return asked.of_sum(losses) if kind == "sum" else asked.reduced(losses)
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, cutoffs={self.cutoffs}, div_value={self.div_value:g}"
+
+
+def _loss_of(rows: Any, weight: Any, target: Any, bias: Any, reduction: str) -> Any:
+    """Cross-entropy of a part of the model; fused where its logits are many."""
+    if len(rows) * len(weight) > FEW:
+        return linear_cross_entropy(rows, weight, target, bias=bias, reduction=reduction)
+    return cross_entropy(nn.functional.linear(rows, weight, bias), target, reduction=reduction)
