@@ -151,6 +151,23 @@ def test_sparse_and_dense_rows_give_the_same_fit(penalty):
     assert thin.solution_.objective == pytest.approx(dense.solution_.objective, rel=1e-7)
 
 
+def test_a_feature_of_sure_rows_alone_comes_back_from_where_it_went(rng):
+    """A feature of one row starts with a huge coefficient: that row has no curvature left, the corner alone pulls."""
+    X = sparse.random(60, 400, density=0.05, random_state=2, format="lil")
+    X[7, :] = 0.0
+    X[:, 399] = 0.0
+    X[7, 399] = 0.3
+    y = rng.integers(0, 2, size=60)
+    y[7] = 1
+    for rows in (X.tocsr(), X.toarray()):
+        best = SoftmaxClassifier(penalty="l1", C=10.0, tol=1e-8).fit(rows, y)
+        start = np.column_stack([best.coef_, best.intercept_])
+        start[0, 399] = 2000.0
+        model = SoftmaxClassifier(penalty="l1", C=10.0, tol=1e-8, init=start).fit(rows, y)
+        assert model.suboptimality_ <= 1e-8
+        assert model.solution_.objective == pytest.approx(best.solution_.objective, rel=2e-8)
+
+
 def test_float32_is_kept_and_certified():
     X, y = load_wine(return_X_y=True)
     wide = SoftmaxClassifier(penalty="l1").fit(X, y)

@@ -66,8 +66,8 @@ def test_the_strong_rule_chooses_the_first_set_and_errors_of_it_are_found(monkey
     sets = []
     real = working_set._working_set
 
-    def noted(penalty, place, before, kept, ratio):
-        members = real(penalty, place, before, kept, ratio)
+    def noted(penalty, place, before, kept, ratio, first):
+        members = real(penalty, place, before, kept, ratio, 256)
         sets.append((ratio, int(members.sum())))
         return members
 
@@ -77,9 +77,10 @@ def test_the_strong_rule_chooses_the_first_set_and_errors_of_it_are_found(monkey
     assert max(size for _, size in sets) < 900
     assert path.suboptimality.max() <= 1e-8
     # a rule that throws out everything: the check of all features repairs it
-    monkeypatch.setattr(working_set, "_FIRST", 1)
     monkeypatch.setattr(
-        working_set, "_working_set", lambda p, at, before, kept, ratio: real(p, at, before, kept, ratio and -1e9)
+        working_set,
+        "_working_set",
+        lambda p, at, before, kept, ratio, first: real(p, at, before, kept, ratio and -1e9, 1),
     )
     again = softmax_path(X, y, penalty="l1", Cs=Cs, tol=1e-8)
     np.testing.assert_allclose(again.coefs, path.coefs, atol=2e-3)

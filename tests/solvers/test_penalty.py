@@ -125,6 +125,7 @@ def test_working_sets_and_all_features_at_once_end_in_the_same_place(thin, group
     penalty = Penalty(np.full(60, 8.0), np.zeros(60), grouped)
     whole = CornerProblem(rows, target, weight, n_classes=3).solve(penalty, tol=1e-11)
     monkeypatch.setattr(working_set, "_FIRST", 4)
+    monkeypatch.setattr(working_set, "_FIRST_SPARSE", 4)
     monkeypatch.setattr(working_set, "_FEW_UNKNOWNS", 0)
     monkeypatch.setattr(working_set, "_OPERATIONS", 0)
     monkeypatch.setattr(quadratic_model, "_SWEEPS_FEATURES", 3)

@@ -21,6 +21,10 @@ class Outcome(Enum):
         "The classes are separable by a linear rule and there is no penalty, so no finite optimum exists: the "
         "coefficients grew without end and were stopped. Give a penalty (a finite C) to get one."
     )
+    STUCK = (
+        "No step decreases the objective any more, and yet the dual bound is far from it: the coefficients are not "
+        "known to be an optimum. Rescale the columns, or take a stronger penalty."
+    )
     GROWING = (
         "max_iter steps were not enough, and there is no penalty: most probably a linear rule separates some rows from "
         "the others without error, so that the coefficients grow without end. Give a penalty (a finite C) to get an "

@@ -27,6 +27,8 @@ F64 = NDArray[np.float64]
 _ROUGH, _EXACT = 0.1, 1e-5
 # Steps in which neither the value nor the bound moves before rounding is blamed.
 _MAX_POLISH = 8
+# Rounding is blamed only for gaps up to this one.
+_CLOSE = 1e-4
 # Steps without any bound after which features without a penalty are suspected of separating the classes.
 _PATIENCE = 12
 
@@ -113,7 +115,7 @@ def descend(
             callback(Step(n_before + iteration + 1, place.value, best.bound, gap, step.sweeps))
         if polishing > _MAX_POLISH:
             break
-    return Reached(place, best, Outcome.FLAT, gap, iteration)
+    return Reached(place, best, Outcome.FLAT if gap <= _CLOSE else Outcome.STUCK, gap, iteration)
 
 
 def free_features_separate(objective: SoftmaxObjective, penalty: Penalty, place: Place) -> bool:

@@ -26,6 +26,9 @@ F64 = NDArray[np.float64]
 MAX_UNKNOWNS = 2000
 # Sweeps at most: over a matrix in memory, and over the features.
 _SWEEPS_MATRIX, _SWEEPS_FEATURES = 2000, 12
+# Curvature that no coefficient is below, in weights of all rows (columns of a table have variance 1): one whose rows
+# are all predicted with certainty has none, and could never come back from where it went.
+_LEAST = 1e-9
 # Sweeps over a matrix are cheap beside forming it.
 _FINER = 1e-3
 
@@ -90,7 +93,7 @@ class MatrixModel(QuadraticModel):
         hessian = hessian_of(objective)
         blocks = hessian.reshape(size, scores, size, scores)
         diagonal = np.einsum("jj->j", hessian)
-        diagonal += np.repeat(self.ridge, scores)
+        diagonal += np.repeat(self.ridge, scores) + _LEAST * objective.total_weight
         own = np.einsum("jkjl->jkl", blocks)
         bound = np.linalg.eigvalsh(own)[:, -1] * (1 + 1e-12) if self.corners.grouped else np.zeros(size)
         before, flat = coef.copy(), slope.ravel()

@@ -26,7 +26,7 @@ from normexp.solvers.truncated_newton import Step, relative_gap
 F64 = NDArray[np.float64]
 
 # Features that a first working set may hold; it doubles as it must.
-_FIRST = 256
+_FIRST, _FIRST_SPARSE = 256, 2048
 # From here on the strong rule leaves nothing out: the features that ought to move choose the set instead.
 _LONG_STEP = 2.0
 # A Hessian of few unknowns is always formed; of more only where that takes less than so many operations.
@@ -91,7 +91,9 @@ def minimise_with_corners(
         if np.isfinite(gap) and len(coef) > _FIRST:
             squares = _squares(objective) if squares is None else squares
             kept &= survivors(objective, penalty, found, place.value - found.bound, squares)
-        members = _working_set(penalty, place, members, kept, ratio)
+        members = _working_set(
+            penalty, place, members, kept, ratio, _FIRST_SPARSE if objective.rows.is_sparse else _FIRST
+        )
         ratio = None
         index = np.flatnonzero(members)
         if len(index) == len(coef):
@@ -122,7 +124,7 @@ def minimise_with_corners(
         wide[index] = inner.place.point.coef
         place = placed(objective, penalty, wide, inner.place.point.shift)
         if inner.outcome is Outcome.SEPARABLE or (
-            inner.outcome is Outcome.FLAT and not _grows(penalty, place, members)
+            inner.outcome in {Outcome.FLAT, Outcome.STUCK} and not _grows(penalty, place, members)
         ):
             dual = dual_point(objective, place.point, penalty)
             gap = relative_gap(place.value, max(best.bound, dual.bound))
@@ -131,7 +133,7 @@ def minimise_with_corners(
 
 
 def _working_set(
-    penalty: Penalty, place: Place, before: NDArray[np.bool_], kept: NDArray[np.bool_], ratio: float | None
+    penalty: Penalty, place: Place, before: NDArray[np.bool_], kept: NDArray[np.bool_], ratio: float | None, first: int
 ) -> NDArray[np.bool_]:
     """Features to solve for next: those at work, those of the last set, and the worst of those that ought to move."""
     at_work = (penalty.size(place.point.coef) > 0) | (penalty.corner == 0)
@@ -141,7 +143,7 @@ def _working_set(
         strong = penalty.dual_size(place.point.grad_coef) >= (2.0 - ratio) * penalty.corner
         members |= strong & kept
     count = int(members.sum())
-    room = max(_FIRST - count, count)
+    room = max(first - count, count)
     worst = np.argsort(-violation, kind="stable")[:room]
     members[worst[violation[worst] > 0]] = True
     if members.sum() > 0.5 * len(members):

@@ -14,6 +14,8 @@ from numba import njit
 from normexp.kernels.cpu.compiled import kernel
 from normexp.kernels.cpu.flags import FUSED
 
+LEAST = 1e-4
+
 
 @njit(fastmath=FUSED, inline="always")
 def soft(goal, least):
@@ -83,6 +85,8 @@ def column_curvature(values, indices, indptr, prob, weight, out):
     Features are given as rows of a CSR matrix (J, N); with no indices they are rows of a dense table, one after the
     other. For several classes the covariance of a row of probabilities is at most twice its diagonal, because it is
     the Laplacian of a graph: so twice the diagonal bounds a feature's block. For one score the block is the number.
+    Rows that are predicted with certainty have no curvature, and a feature of such rows alone could never come back
+    from where it went: none is taken to have less than LEAST of the largest curvature that a row can have, 1/4.
     """
     features, classes = out.shape
     dense = indices.shape[0] == 0
@@ -91,13 +95,17 @@ def column_curvature(values, indices, indptr, prob, weight, out):
     for j in range(features):
         out[j] = 0.0
         first, last = (j * rows, (j + 1) * rows) if dense else (indptr[j], indptr[j + 1])
+        square = 0.0
         for entry in range(first, last):
             i = entry - first if dense else indices[entry]
             x = np.float64(values[entry])
             w = factor * weight[i] * x * x
+            square += w
             for k in range(classes):
                 p = prob[i, k]
                 out[j, k] += w * p * (1.0 - p)
+        for k in range(classes):
+            out[j, k] = max(out[j, k], LEAST * 0.25 * square)
 
 
 @kernel(FUSED)
