@@ -91,9 +91,7 @@ def minimise_with_corners(
         if np.isfinite(gap) and len(coef) > _FIRST:
             squares = _squares(objective) if squares is None else squares
             kept &= survivors(objective, penalty, found, place.value - found.bound, squares)
-        members = _working_set(
-            penalty, place, members, kept, ratio, _FIRST_SPARSE if objective.rows.is_sparse else _FIRST
-        )
+        members = _working_set(penalty, place, members, kept, ratio, _first_size(objective))
         ratio = None
         index = np.flatnonzero(members)
         if len(index) == len(coef):
@@ -149,6 +147,11 @@ def _working_set(
     if members.sum() > 0.5 * len(members):
         members[:] = True
     return members
+
+
+def _first_size(objective: SoftmaxObjective) -> int:
+    """Features of the first set: many of a sparse table with one score, where each costs little."""
+    return max(_FIRST, _FIRST_SPARSE // objective.n_scores) if objective.rows.is_sparse else _FIRST
 
 
 def _grows(penalty: Penalty, place: Place, members: NDArray[np.bool_]) -> bool:
