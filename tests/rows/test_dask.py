@@ -2,7 +2,6 @@
 
 import os
 import signal
-import time
 
 import numpy as np
 import pytest
@@ -136,10 +135,8 @@ def test_a_cluster_without_workers_ends_the_fit_in_a_sentence_and_the_checkpoint
             if progress.n_iter == 1:
                 cluster.scale(0)
 
-        began = time.monotonic()
         with pytest.raises(NormexpError, match=r"has had no worker for 1 s.*The checkpoint '.*c' stands") as caught:
             SoftmaxClassifier().fit(there, progress=dismiss, checkpoint=tmp_path / "c")
-        assert time.monotonic() - began < 60
         assert isinstance(caught.value, RuntimeError)
         cluster.scale(1)
         client.wait_for_workers(1, timeout=60)
