@@ -7,6 +7,10 @@ objective="balanced")` around a fit without weights) reaches the balanced accura
 `class_weight="balanced"` within noise on every set, and above it on those with classes of a few rows, where weights of
 a hundred over-fit; its log loss is that of the fit without weights or better, while weighting costs 0.05 to 0.5 nats.
 
+A first run, calibrated by the full `AutoCalibrator`, lost 5 to 8 points on the wines: matrix scaling is chosen by log
+loss, and rare classes hardly weigh in that. Both trusted models keep decisions since, as `normexp fit` does; around
+weights and resampling `calibrate="auto"` now means that too.
+
 Every model sees the same standardised columns and has the same penalty. Splits hold out 30 % of each class, and are
 repeated; classes with fewer than five rows are left out (named in the table), since nothing can be said of them. After
 ± stands the standard error of the paired difference over the splits; these share rows, so it is a guide and no test.
@@ -34,6 +38,7 @@ from sklearn.preprocessing import StandardScaler
 
 import normexp as nx
 from normexp import metrics
+from normexp.calibration import AutoCalibrator
 
 SETS = ("ecoli", "glass", "yeast", "wine-quality-red", "wine-quality-white", "abalone-rings", "covertype", "shuttle")
 FEWEST = 5  # rows of a class
@@ -59,7 +64,8 @@ def read(name: str, data: Path) -> tuple[NDArray[np.float64], NDArray[np.str_], 
 
 def models() -> dict[str, object]:
     """What is compared; all have the same penalty."""
-    ours = nx.TrustedClassifier(nx.SoftmaxClassifier(C=1.0), objective="balanced")
+    keeping = AutoCalibrator(keep_decisions=True)  # as normexp fit has it
+    ours = nx.TrustedClassifier(nx.SoftmaxClassifier(C=1.0), calibrate=keeping, objective="balanced")
     weighted = nx.SoftmaxClassifier(C=1.0, class_weight="balanced")
     return {
         "LogisticRegression": LogisticRegression(C=1.0, max_iter=20_000),
@@ -153,7 +159,7 @@ def main() -> None:
             *table(result),
             "",
         ]
-        print("\n".join(lines[-8:]), flush=True)
+        print("\n".join(lines[-9:]), flush=True)
     if given.output:
         given.output.write_text("\n".join(lines), encoding="utf-8")
         given.output.with_suffix(".json").write_text(json.dumps(raw), encoding="utf-8")

@@ -185,6 +185,30 @@ def test_resampling_inside_a_pipeline_is_undone():
         assert ours < best + 0.02
 
 
+def test_what_weights_did_for_rare_classes_is_kept_in_the_balanced_decision():
+    """Probabilities as good as those of the fit without weights, decisions as good as those of the fit with weights."""
+    rng = np.random.default_rng(0)
+
+    def drawn(n):
+        y = rng.choice(3, n, p=[0.9, 0.06, 0.04])
+        x = rng.normal(size=(n, 2)) * np.array([1.0, 0.4, 2.0])[y, None]  # no linear rule is right
+        return x + np.array([[0.0, 0.0], [1.0, 0.5], [1.0, -2.0]])[y], y
+
+    (X, y), (new, truth) = drawn(3000), drawn(20_000)
+    weighted = nx.SoftmaxClassifier(class_weight="balanced")
+    model = nx.TrustedClassifier(weighted, objective="balanced").fit(X, y)
+    assert model.adjusters_[1].keep_decisions
+
+    def balanced(decided):
+        return metrics.per_class(truth, np.eye(3)[decided], from_logits=False).recall.mean()
+
+    def loss(one):
+        return metrics.log_loss(truth, one.predict_proba(new), from_logits=False)
+
+    assert balanced(model.predict(new)) > balanced(weighted.fit(X, y).predict(new)) - 0.01
+    assert loss(model) < loss(nx.SoftmaxClassifier().fit(X, y)) + 0.01 < loss(weighted) - 0.2
+
+
 def test_decisions_move_while_probabilities_stay():
     X, y = clouds(3000, [90, 3, 7])
     new, truth = clouds(20_000, [90, 3, 7], seed=1)

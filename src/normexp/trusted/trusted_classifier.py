@@ -12,6 +12,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 
 from normexp.base.errors import InputError, NormexpWarning, RangeError
+from normexp.calibration import AutoCalibrator
 from normexp.decide import ConformalClassifier, SelectiveClassifier
 from normexp.linear_model import SoftmaxClassifier
 from normexp.linear_model.parameters import check_row_weights
@@ -103,7 +104,9 @@ class TrustedClassifier(Answers):
     the models of the folds; the one on all rows is as good or slightly better in practice.
 
     ``class_weight`` and resampling are undone: logits are shifted so that the mean probability of each class is its
-    share among the held-out rows. A class with a single row is never held out; copies of a row stay on one side.
+    share among the held-out rows. They were chosen for rare classes, which hardly weigh in a log loss, so "auto" then
+    chooses among calibrators that change no decision. A class with a single row is never held out; copies of a row stay
+    on one side.
 
     The unknown score reads generalised entropy and, where X is a dense array of up to 256 columns, relative
     Mahalanobis distance and the distance from the middle of all rows. Cost: one fit for each fold and one more.
@@ -225,6 +228,8 @@ class TrustedClassifier(Answers):
         )  # fmt: skip
         self.n_fits_, self.n_held_out_ = held.n_fits + 1, len(held.rows)
         self.moved_ = moves_shares(base, self.estimator_)
+        if self.moved_ and isinstance(calibrator, AutoCalibrator) and isinstance(self.calibrate, str):
+            calibrator = AutoCalibrator(keep_decisions=True)
         truth, heft = target[held.rows], weight[held.rows]
         self._need_two_classes(truth)
         self.adjusters_ = fit_adjusters(
