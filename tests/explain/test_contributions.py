@@ -222,6 +222,16 @@ def test_a_step_that_is_not_affine_is_passed_and_its_columns_are_explained():
     assert explain.contributions(poly, X[:4, :3]).shape == (4, 10)
 
 
+def test_a_calibrated_model_has_the_reasons_of_its_base():
+    class Calibrated:
+        adjusters_ = ()
+        estimator_ = fitted("LogisticRegression")
+
+    np.testing.assert_array_equal(
+        explain.contributions(Calibrated(), X[:5]), explain.contributions(Calibrated.estimator_, X[:5])
+    )
+
+
 def test_frames_give_the_names_and_must_keep_the_order():
     frame = load_wine(as_frame=True).data
     model = make_pipeline(StandardScaler(), nx.SoftmaxClassifier()).fit(frame, Y)

@@ -41,7 +41,10 @@ class ContributionsDisplay:
     >>> from sklearn.datasets import load_iris
     >>> X, y = load_iris(return_X_y=True, as_frame=True)
     >>> model = nx.SoftmaxClassifier().fit(X, y)
-    >>> display = nx.explain.ContributionsDisplay.from_estimator(model, X[100:101])  # doctest: +SKIP
+    >>> from matplotlib.figure import Figure
+    >>> drawn = nx.explain.ContributionsDisplay.from_estimator(model, X[100:101], ax=Figure().subplots())
+    >>> [text.get_text() for text in drawn.ax_.get_yticklabels()][:2]
+    ['petal length (cm)', 'petal width (cm)']
     """
 
     def __init__(
