@@ -18,9 +18,9 @@ from normexp.backends.threads import POOL
 from normexp.base.types import FloatVector
 from normexp.kernels.cpu import bfloat16 as _bfloat16
 
-ROWS = 256  # of a block
-WIDENED = 1 << 20  # logits in float32 at a time, 4 MiB
-TILE_CLASSES = 8192  # of a product
+ROWS = 192  # of a block
+WIDENED = 1 << 19  # logits in float32 at a time, 2 MiB
+TILE_CLASSES = 4096  # of a product
 WHOLE = 64  # classes are filled up to a multiple of this with -inf
 
 
