@@ -2,6 +2,8 @@
 
 import itertools
 import math
+import subprocess
+import sys
 from fractions import Fraction
 
 import numpy as np
@@ -220,6 +222,20 @@ def test_a_step_that_is_not_affine_is_passed_and_its_columns_are_explained():
     assert told["play"] == 0
     poly = make_pipeline(PolynomialFeatures(2), StandardScaler(), nx.SoftmaxClassifier()).fit(X[:, :3], Y)
     assert explain.contributions(poly, X[:4, :3]).shape == (4, 10)
+
+
+def test_arrays_need_no_package_of_tables_or_pictures():
+    """The floor loads where polars, skrub and matplotlib are not installed."""
+    code = (
+        "import sys; sys.modules.update(dict.fromkeys(['polars', 'skrub', 'matplotlib', 'pyarrow', 'typer']))\n"
+        "import numpy as np, normexp as nx\n"
+        "X = np.eye(4); model = nx.SoftmaxClassifier().fit(X, [0, 1, 0, 1]); e = nx.explain\n"
+        "e.contributions(model, X); e.probability_contributions(model, X)\n"
+        "e.contrast(model, X); e.stability(model, X)\n"
+        "e.importance(model, X, [0, 1, 0, 1]); e.influence(model, X, [0, 1, 0, 1], X, [0, 1, 0, 1]); print('all')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=False)
+    assert (done.returncode, done.stdout.strip()) == (0, "all"), done.stderr
 
 
 def test_a_calibrated_model_has_the_reasons_of_its_base():

@@ -14,8 +14,8 @@ import normexp as nx
 from normexp import explain
 from normexp.base.errors import DtypeError, MissingExtraError, RangeError, ShapeError
 from normexp.explain.account import account
+from normexp.explain.account_picture import draw_account
 from normexp.explain.class_tree import class_links
-from normexp.explain.reason_bars import draw_account
 from normexp.tables import Block
 
 

@@ -51,7 +51,7 @@ def explain(
     classifier, source = open_for(load(model), table, ignore_extra=ignore_extra)
     told = account(classifier, read_row(source, classifier.schema_, row))
     if picture is not None:
-        from normexp.explain.reason_bars import draw_account
+        from normexp.explain.account_picture import draw_account
         from normexp.tables import write_atomically
 
         with write_atomically(picture) as stream:

@@ -2,7 +2,7 @@
 
 from copy import copy
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -11,8 +11,9 @@ from sklearn.utils.validation import check_is_fitted
 from normexp.base.errors import DtypeError, RangeError, ShapeError
 from normexp.explain.affine import flatten, is_affine, pull_back, training_mean
 from normexp.explain.rows import F64, Index, Rows, as_dense, as_rows
-from normexp.explain.sources import ColumnGroups, column_groups
-from normexp.tables.source import Block
+
+if TYPE_CHECKING:
+    from normexp.explain.sources import ColumnGroups
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Head:
     opaque: tuple[Any, ...]
     affine: tuple[Any, ...]
     column_coef: F64 = field(repr=False)
-    groups: ColumnGroups | None
+    groups: "ColumnGroups | None"
     names: NDArray[Any] | None
     of: str
 
@@ -65,6 +66,8 @@ class Head:
                     f"{of}: the table model's estimator has a {type(inner.opaque[-1]).__name__}, which is not affine, "
                     "so columns of the table cannot be told apart behind it; importance() works for any classifier."
                 )
+            from normexp.explain.sources import column_groups  # noqa: PLC0415  (table models alone need polars)
+
             groups = column_groups(encoder, inner.column_coef.shape[1])
             return cls(
                 np.asarray(model.classes_), inner.coef, inner.intercept, (encoder,), inner.affine, inner.column_coef,
@@ -90,8 +93,7 @@ class Head:
 
     def columns(self, X: Any, /) -> Rows:
         """Take rows to the columns that contributions are told for: float64, finite, dense or CSR."""
-        if isinstance(X, Block):
-            X = X.features
+        X = rows_of(X)
         if not self.opaque:
             self._require_names(X)
         for step in self.opaque:
@@ -169,6 +171,11 @@ class Head:
             known = ", ".join(map(repr, self.classes.tolist()[:10])) + (", ..." if len(self.classes) > 10 else "")
             raise RangeError(f"{self.of}: {name} is {unknown!r}, which is no class of the model; it knows {known}.")
         return np.broadcast_to(np.asarray(found, dtype=np.intp), (n_rows,)).copy()
+
+
+def rows_of(X: Any, /) -> Any:
+    """Rows of a block of a source, or what came instead of one."""
+    return X.features if type(X).__module__ == "normexp.tables.source" else X  # not imported: it needs polars
 
 
 def _require_coefficients(last: Any, of: str) -> None:

@@ -9,7 +9,7 @@ from scipy import sparse
 
 from normexp.base.errors import DtypeError, NormexpWarning
 from normexp.explain.exact import Pair, add, settle
-from normexp.explain.head import Head
+from normexp.explain.head import Head, rows_of
 from normexp.explain.rivals import choose_rivals, exact_gaps
 from normexp.explain.rows import F64, Index, Rows, csr, is_sparse, padded_blocks, row_slices
 
@@ -200,7 +200,7 @@ def _terms(head: Head, X: Any, columns: Rows, prepared: _Prepared) -> tuple[Any,
     terms = linear_terms(head.column_coef, columns, prepared.of, prepared.against, prepared.baseline)
     if head.groups is None:
         return terms, columns
-    return head.groups.gather(terms, getattr(X, "features", X)), columns
+    return head.groups.gather(terms, rows_of(X)), columns
 
 
 def linear_terms(coef: F64, columns: Rows, of: Index, against: Index, baseline: F64) -> Rows:

@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike
 from scipy import sparse
 
 from normexp.base.errors import DtypeError
-from normexp.explain.head import Head
+from normexp.explain.head import Head, rows_of
 from normexp.explain.rivals import choose_rivals
 from normexp.explain.rows import F64, Index, Rows, csr, is_sparse, row_slices
 from normexp.ops import log_softmax, softmax
@@ -87,7 +87,7 @@ def probability_contributions(model: Any, X: Any, /, *, of: Any = None, baseline
         way = head.logits(features[rows]) - start
         pull[rows] = integrated_pull(np.broadcast_to(start, way.shape), way, own[rows])
     terms = _terms(head.column_coef, columns, pull, point)
-    return terms if head.groups is None else head.groups.gather(terms, getattr(X, "features", X))
+    return terms if head.groups is None else head.groups.gather(terms, rows_of(X))
 
 
 def integrated_pull(start: F64, way: F64, of: Index, /) -> F64:

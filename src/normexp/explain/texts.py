@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from normexp.base.errors import DtypeError
-from normexp.explain.head import Head
+from normexp.explain.head import Head, rows_of
 from normexp.explain.log_odds import linear_terms
 from normexp.explain.rivals import choose_rivals
 
@@ -73,7 +73,7 @@ def words(model: Any, X: Any, /, *, of: Any = None, against: Any = None) -> list
     own, rival = choose_rivals(head, head.features(columns), of=of, against=against)
     terms = linear_terms(head.column_coef, columns, own, rival, np.zeros(head.n_columns))
     told = []
-    for row, parts in enumerate(groups.texts(getattr(X, "features", X))):
+    for row, parts in enumerate(groups.texts(rows_of(X))):
         one: dict[str, float] = {}
         for word, contribution in groups.of_words(terms, row, "\n".join(parts)):
             one[word] = one.get(word, 0.0) + contribution

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-import polars as pl
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import stdtrit
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
@@ -12,12 +11,11 @@ from sklearn.inspection import permutation_importance
 from sklearn.utils.validation import check_is_fitted
 
 from normexp.base.errors import DtypeError, RangeError, ShapeError
-from normexp.explain.head import Head
+from normexp.explain.head import Head, rows_of
 from normexp.explain.log_odds import names_of
 from normexp.explain.rows import F64, Index, as_dense
 from normexp.metrics import log_loss
 from normexp.ops import log_softmax
-from normexp.tables.source import Block
 
 
 class Importance(NamedTuple):
@@ -242,7 +240,7 @@ class _TableRows(ClassifierMixin, BaseEstimator):
         rows: Any = X
         if self.frame is not None:
             columns = [self.frame[name].gather(X[:, at]) for at, name in enumerate(self.frame.columns)]
-            rows = self.model.encoder_.transform(pl.DataFrame(columns))
+            rows = self.model.encoder_.transform(type(self.frame)(columns))
         return np.asarray(log_softmax(self.model.decision_function(rows)))
 
     def predict_proba(self, X: NDArray[Any]) -> F64:
@@ -257,8 +255,8 @@ class _TableRows(ClassifierMixin, BaseEstimator):
 def _subject(model: Any, X: Any) -> tuple[Any, Any, NDArray[Any] | None]:
     """What is permuted and asked, and the names of the columns."""
     if hasattr(model, "encoder_") and hasattr(model, "decision_function"):
-        rows = X.features if isinstance(X, Block) else X
-        if isinstance(rows, pl.DataFrame):
+        rows = rows_of(X)
+        if hasattr(rows, "columns"):  # a polars frame: models of tables read no other
             rows = rows.select(model.schema_.names)
             numbers = np.repeat(np.arange(rows.height)[:, None], rows.width, axis=1)
             return _TableRows(model, rows), numbers, np.asarray(rows.columns, dtype=str)
