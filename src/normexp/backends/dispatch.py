@@ -23,17 +23,28 @@ def array_library(x: Any) -> Literal["numpy", "torch", "array_api"]:
     return "numpy"
 
 
-def or_tensors(function: Callable[P, R]) -> Callable[P, R]:
-    """Send calls whose first argument is a tensor to the function of the same name on tensors."""
+def by_library(function: Callable[P, R]) -> Callable[P, R]:
+    """Send calls whose first argument is not NumPy's business to the function of the same name for its library."""
     name = function.__name__
 
     @functools.wraps(function)
-    def by_library(*arguments: P.args, **options: P.kwargs) -> R:
-        if arguments and array_library(arguments[0]) == "torch":
-            from normexp.backends import tensors  # noqa: PLC0415  (whoever has no torch must not need it)
-
-            found: R = getattr(tensors, name)(*arguments, **options)
-            return found
+    def dispatched(*arguments: P.args, **options: P.kwargs) -> R:
+        if arguments:
+            library = array_library(arguments[0])
+            if library != "numpy":
+                found: R = getattr(_backend(library), name)(*arguments, **options)
+                return found
         return function(*arguments, **options)
 
-    return by_library
+    return dispatched
+
+
+def _backend(library: str) -> Any:
+    """The functions for tensors, or for arrays of any other library that follows the standard."""
+    if library == "torch":
+        from normexp.backends import tensors  # noqa: PLC0415  (whoever has no torch must not need it)
+
+        return tensors
+    from normexp.backends import standard  # noqa: PLC0415  (import normexp stays quick)
+
+    return standard

@@ -6,14 +6,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from normexp.backends import derivatives as _backend
-from normexp.backends.dispatch import or_tensors
+from normexp.backends.dispatch import by_library
 from normexp.base.checks import check_axis, check_logits
 from normexp.base.errors import ShapeError
 from normexp.base.precision import result_dtype
 from normexp.base.types import Array, Axis
 
 
-@or_tensors
+@by_library
 def softmax_vjp(prob: Array, cotangent: Array, /, *, axis: Axis = -1) -> Array:
     """Gradient with respect to the logits, from the gradient with respect to ``prob = softmax(logits)``.
 
@@ -65,7 +65,7 @@ def softmax_vjp(prob: Array, cotangent: Array, /, *, axis: Axis = -1) -> Array:
     return _product("softmax_vjp", prob, cotangent, "cotangent", axis)
 
 
-@or_tensors
+@by_library
 def softmax_jvp(prob: Array, tangent: Array, /, *, axis: Axis = -1) -> Array:
     """Change of ``prob = softmax(logits)`` when the logits move along ``tangent``.
 
@@ -111,7 +111,7 @@ def softmax_jvp(prob: Array, tangent: Array, /, *, axis: Axis = -1) -> Array:
     return _product("softmax_jvp", prob, tangent, "tangent", axis)
 
 
-@or_tensors
+@by_library
 def softmax_jacobian(prob: Array, /) -> Array:
     """Jacobian of softmax, one K x K matrix for each row: ``diag(p) - p p'``.
 

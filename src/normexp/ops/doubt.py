@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from normexp.backends import cpu
 from normexp.backends import doubt as _backend
-from normexp.backends.dispatch import or_tensors
+from normexp.backends.dispatch import by_library
 from normexp.base.checks import check_axis, check_logits
 from normexp.base.precision import loss_dtype
 from normexp.base.types import Array, Axis
@@ -17,7 +17,7 @@ GAMMA = 0.1  # Liu et al. (2023), sec. 4.1
 LARGEST = 100  # likewise: of 1 000 classes; fewer classes are all taken
 
 
-@or_tensors
+@by_library
 def entropy(logits: Array, /, *, axis: Axis = -1) -> Array:
     """Shannon entropy of ``softmax(logits)`` in nats: 0 for a certain row, ``log K`` for one that cannot choose.
 
@@ -65,7 +65,7 @@ def entropy(logits: Array, /, *, axis: Axis = -1) -> Array:
     return _reduced("entropy", logits, axis, _backend.entropy)
 
 
-@or_tensors
+@by_library
 def margin(logits: Array, /, *, axis: Axis = -1) -> Array:
     """Difference of the two largest logits: how far the decision is from another one.
 
@@ -105,7 +105,7 @@ def margin(logits: Array, /, *, axis: Axis = -1) -> Array:
     return _reduced("margin", logits, axis, _backend.margin)
 
 
-@or_tensors
+@by_library
 def energy(logits: Array, /, *, axis: Axis = -1) -> Array:
     """Free energy ``-logsumexp(logits)``: the larger, the stranger the row.
 
@@ -148,7 +148,7 @@ def energy(logits: Array, /, *, axis: Axis = -1) -> Array:
     return _reduced("energy", logits, axis, _energy)
 
 
-@or_tensors
+@by_library
 def max_logit(logits: Array, /, *, axis: Axis = -1) -> Array:
     """Largest logit: the smaller, the stranger the row.
 
@@ -186,7 +186,7 @@ def max_logit(logits: Array, /, *, axis: Axis = -1) -> Array:
     return _reduced("max_logit", logits, axis, _backend.max_logit)
 
 
-@or_tensors
+@by_library
 def generalised_entropy(logits: Array, /, *, axis: Axis = -1) -> Array:
     """Generalised entropy of the 100 largest probabilities: the larger, the stranger the row.
 

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from normexp.backends import cpu
-from normexp.backends.dispatch import or_tensors
+from normexp.backends.dispatch import by_library
 from normexp.backends.linear import Gradients, Head, Loss, linear_loss
 from normexp.base.checks import check_logits, check_number, check_reduction, check_temperature, check_weight
 from normexp.base.errors import RangeError, ShapeError
@@ -15,7 +15,7 @@ from normexp.base.types import Array, LinearLossGrad
 from normexp.ops.losses import _check_proportions, _indices, _narrow, _scale
 
 
-@or_tensors
+@by_library
 def linear_cross_entropy(
     x: Array,
     projection: Array,
@@ -104,7 +104,7 @@ def linear_cross_entropy(
     return _loss("linear_cross_entropy", x, projection, target, options, wants_grad=False).loss
 
 
-@or_tensors
+@by_library
 def linear_cross_entropy_with_grad(
     x: Array,
     projection: Array,

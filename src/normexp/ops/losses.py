@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from normexp.backends import cpu
-from normexp.backends.dispatch import or_tensors
+from normexp.backends.dispatch import by_library
 from normexp.base.checks import check_axis, check_logits, check_number, check_reduction, check_weight
 from normexp.base.errors import AxisError, DtypeError, RangeError, ShapeError
 from normexp.base.precision import float_type, loss_dtype, result_dtype
@@ -15,7 +15,7 @@ from normexp.base.types import Array, LossGrad
 from normexp.ops.shapes import batch_shape
 
 
-@or_tensors
+@by_library
 def cross_entropy(
     logits: Array,
     target: Array,
@@ -99,7 +99,7 @@ def cross_entropy(
     return _loss("cross_entropy", logits, target, options, wants_grad=False).loss
 
 
-@or_tensors
+@by_library
 def cross_entropy_with_grad(
     logits: Array,
     target: Array,

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from normexp.backends import cpu
-from normexp.backends.dispatch import or_tensors
+from normexp.backends.dispatch import by_library
 from normexp.base.checks import check_axis, check_logits, check_out, check_temperature, check_where
 from normexp.base.precision import loss_dtype, result_dtype
 from normexp.base.types import Array, Axis
@@ -15,7 +15,7 @@ from normexp.ops.shapes import batch_shape
 _FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
 
-@or_tensors
+@by_library
 def softmax(logits: Array, /, *, axis: Axis = -1, temperature: Any = 1.0, where: Any = None, out: Any = None) -> Array:
     """Probabilities ``exp(z / t) / sum(exp(z / t))`` along ``axis``.
 
@@ -78,7 +78,7 @@ def softmax(logits: Array, /, *, axis: Axis = -1, temperature: Any = 1.0, where:
     return _normalise(logits, "softmax", axis, temperature, where, out)
 
 
-@or_tensors
+@by_library
 def log_softmax(
     logits: Array, /, *, axis: Axis = -1, temperature: Any = 1.0, where: Any = None, out: Any = None
 ) -> Array:
@@ -129,7 +129,7 @@ def log_softmax(
     return _normalise(logits, "log_softmax", axis, temperature, where, out)
 
 
-@or_tensors
+@by_library
 def logsumexp(logits: Array, /, *, axis: Axis = -1, where: Any = None, keepdims: bool = False) -> Array:
     """Log of the sum of exponentials of ``logits`` along ``axis``.
 

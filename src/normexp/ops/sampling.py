@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from normexp.backends import cpu
-from normexp.backends.dispatch import or_tensors
+from normexp.backends.dispatch import by_library
 from normexp.base.checks import check_axis, check_logits, check_temperature
 from normexp.base.errors import AxisError, DtypeError, RangeError
 from normexp.base.precision import compute_dtype, result_dtype
@@ -16,7 +16,7 @@ from normexp.base.types import Array, Seed
 _BLOCK = 1 << 18  # 2 MiB of noise at a time
 
 
-@or_tensors
+@by_library
 def sample(
     logits: Array, /, *, size: int | None = None, replace: bool = True, rng: Seed = None, axis: int = -1
 ) -> Array:
@@ -95,7 +95,7 @@ def sample(
     return draws.reshape(shape)[()] if size is None else draws.reshape(*shape, count)
 
 
-@or_tensors
+@by_library
 def gumbel_softmax(
     logits: Array, /, *, temperature: Any = 1.0, hard: bool = False, rng: Seed = None, axis: int = -1
 ) -> Array:

@@ -5,14 +5,14 @@ from typing import Any
 import numpy as np
 
 from normexp.backends import segments as _backend
-from normexp.backends.dispatch import or_tensors
+from normexp.backends.dispatch import by_library
 from normexp.base.checks import check_logits
 from normexp.base.errors import DtypeError, RangeError, ShapeError
 from normexp.base.precision import result_dtype
 from normexp.base.types import Array
 
 
-@or_tensors
+@by_library
 def segment_softmax(logits: Array, segment_ids: Array, /, *, num_segments: int | None = None) -> Array:
     """Softmax of each group of entries, groups being named by ``segment_ids``.
 

@@ -4,13 +4,13 @@ from typing import Any
 
 from normexp.backends import cpu
 from normexp.backends import sparse_maps as _backend
-from normexp.backends.dispatch import or_tensors
+from normexp.backends.dispatch import by_library
 from normexp.base.checks import check_axis, check_logits, check_number
 from normexp.base.precision import result_dtype
 from normexp.base.types import Array, Axis
 
 
-@or_tensors
+@by_library
 def sparsemax(logits: Array, /, *, axis: Axis = -1) -> Array:
     """Probabilities nearest to the logits in Euclidean distance: most of them exactly 0.
 
@@ -58,7 +58,7 @@ def sparsemax(logits: Array, /, *, axis: Axis = -1) -> Array:
     return _mapped("sparsemax", logits, 2.0, axis)
 
 
-@or_tensors
+@by_library
 def entmax(logits: Array, /, *, alpha: float = 1.5, axis: Axis = -1) -> Array:
     """Probabilities between softmax (alpha = 1) and sparsemax (alpha = 2): the larger alpha, the more zeros.
 

@@ -1,14 +1,14 @@
 """The k likeliest classes, without the probabilities of the others."""
 
 from normexp.backends import doubt as _backend
-from normexp.backends.dispatch import or_tensors
+from normexp.backends.dispatch import by_library
 from normexp.base.checks import check_axis, check_logits
 from normexp.base.errors import AxisError, DtypeError, RangeError
 from normexp.base.precision import result_dtype
 from normexp.base.types import Array, TopK
 
 
-@or_tensors
+@by_library
 def top_k(logits: Array, k: int, /, *, axis: int = -1) -> TopK:
     """Likeliest ``k`` classes with their probabilities, normalised over all classes.
 
