@@ -259,3 +259,16 @@ def test_the_table_covers_every_dtype():
         "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64",
     }  # fmt: skip
     assert len(INTEGRAL) == 9
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.uint64])
+def test_hiding_the_largest_of_64_bit_integers_loses_no_digit(dtype):
+    """As float64 the two that are left would be equal."""
+    top = np.iinfo(dtype).max
+    logits, shown = np.array([top, top - 1, top - 3], dtype), np.array([False, True, True])
+    assert float(logits[1]) == float(logits[2])
+    expected = nx.softmax(np.array([0.0, -2.0]))
+    assert np.array_equal(nx.softmax(logits, where=shown)[1:], expected)
+    assert np.array_equal(nx.softmax(np.ma.array(logits, mask=~shown))[1:], expected)
+    assert np.array_equal(nx.log_softmax(logits, where=shown)[1:], nx.log_softmax(np.array([0.0, -2.0])))
+    assert nx.logsumexp(logits, where=shown) == float(top - 1)

@@ -29,8 +29,8 @@ def gathered(
     """A copy of the rows of a block, -inf where masked; and what was subtracted from each row, if anything."""
     allowed = None if masks is None else masks.gather(block)
     top = None
-    if exact_integers and allowed is None and source.view.dtype.kind in "iu" and source.view.dtype.itemsize == 8:
-        rows, top = source.gather_shifted(block)
+    if exact_integers and source.view.dtype.kind in "iu" and source.view.dtype.itemsize == 8:
+        rows, top = source.gather_shifted(block, allowed)
     else:
         rows = source.gather(block, scratch)
     if allowed is not None:

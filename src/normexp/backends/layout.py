@@ -141,10 +141,16 @@ class Rows:
             np.copyto(rows.reshape(here.shape[0], here.shape[2], -1), here.transpose(0, 2, 1), casting="unsafe")
         return rows
 
-    def gather_shifted(self, block: Block) -> tuple[NDArray[Any], NDArray[np.float64]]:
-        """Rows of 64-bit integers minus their largest, exactly, and that largest: float64 alone would round both."""
+    def gather_shifted(
+        self, block: Block, allowed: NDArray[np.bool_] | None = None
+    ) -> tuple[NDArray[Any], NDArray[np.float64]]:
+        """Rows of 64-bit integers minus their largest, exactly, and that largest: float64 alone would round both.
+
+        The largest of those that are allowed (rows, classes); what the others become means nothing.
+        """
         here = self.view[block.a0 : block.a1, :, block.b0 : block.b1].transpose(0, 2, 1)
-        top = here.max(axis=2, keepdims=True)
+        counts = np.True_ if allowed is None else allowed.reshape(here.shape)
+        top = np.max(here, axis=2, keepdims=True, where=counts, initial=np.iinfo(here.dtype).min)
         below = top.astype(np.uint64) - here.astype(np.uint64)  # modulo 2**64, which is exact
         rows = -below.astype(np.float64)
         return rows.reshape(-1, self.width), top.reshape(-1).astype(np.float64)
