@@ -1,6 +1,7 @@
-"""Tensors: the ops registered with torch.library. CPU memory goes to the Numba kernels, other devices to plain torch.
+"""Tensors: the ops registered with torch.library.
 
-Whoever imports this has torch; ``dispatch`` does so when it meets a tensor.
+CPU memory goes to the Numba kernels, CUDA to the Triton kernels, other devices to plain torch. Whoever imports this has
+torch; ``dispatch`` does so when it meets a tensor.
 """
 
 from normexp.backends.tensors.functions import (

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from normexp.backends import doubt as _doubt
-from normexp.backends.tensors import plain
+from normexp.backends.tensors import on_gpu, plain
 from normexp.backends.tensors.operation import Derivatives, Operation, along_rows, keep
 from normexp.backends.tensors.probabilities import is_dead, log_product, log_softmax
 from normexp.backends.tensors.views import (
@@ -180,7 +180,7 @@ def _top_jvp(ctx: Any, dlogits: Any, *_: Any) -> Any:
 top_k = Operation(
     "top_k(Tensor logits, int k, int axis) -> (Tensor, Tensor, Tensor)",
     on_cpu=_top_on_cpu,
-    anywhere=_top_anywhere,
+    anywhere=on_gpu.top_k(_top_anywhere),
     fake=_top_fake,
     batched=along_rows(axes_at=2, outputs=3),
     derivatives=Derivatives(_top_keep, _top_backward, _top_jvp),

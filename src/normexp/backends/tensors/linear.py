@@ -14,6 +14,7 @@ from normexp.backends import cpu
 from normexp.backends.linear import Head, Loss, linear_loss
 from normexp.backends.tensors import linear_bfloat16 as _bfloat16
 from normexp.backends.tensors import plain
+from normexp.backends.tensors.head_on_gpu import linear_cross_entropy as linear_on_gpu
 from normexp.backends.tensors.losses import each_pull, loss_gradient, reduced, row_losses
 from normexp.backends.tensors.operation import Derivatives, Operation, keep, one_by_one
 from normexp.backends.tensors.targets import Options, check_proportions, check_weights, indices, row_weights
@@ -304,7 +305,7 @@ linear_cross_entropy = Operation(
     "Tensor? temperature, float? softcap, float label_smoothing, int? ignore_index, float z_loss, float focal_gamma, "
     "str reduction, Tensor? upstream, bool[] wants) -> (Tensor, Tensor, Tensor, Tensor)",
     on_cpu=_on_cpu,
-    anywhere=_anywhere,
+    anywhere=linear_on_gpu(Asked, _anywhere),
     fake=_fake,
     batched=one_by_one(outputs=4),
     derivatives=Derivatives(_keep, _backward, _jvp),

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from normexp.backends import cpu
+from normexp.backends.tensors import on_gpu
 from normexp.backends.tensors.operation import Derivatives, Operation, keep
 from normexp.backends.tensors.probabilities import is_dead, log_product, log_softmax, logsumexp
 from normexp.backends.tensors.targets import (
@@ -311,7 +312,7 @@ def _looped(operation: Operation, info: Any, dims: Any, inputs: Any) -> Any:
 cross_entropy_grad = Operation(
     f"cross_entropy_grad({_OPTIONS}, Tensor upstream) -> Tensor",
     on_cpu=lambda z, t, w, axis, *given: _on_cpu(z, t, w, axis, Options(*given[:-1]), upstream=given[-1])[1],
-    anywhere=_grad_anywhere,
+    anywhere=on_gpu.cross_entropy_grad(_grad_anywhere),
     fake=_grad_fake,
     batched=_batched,
 )
@@ -319,7 +320,7 @@ cross_entropy_grad = Operation(
 cross_entropy = Operation(
     f"cross_entropy({_OPTIONS}) -> Tensor",
     on_cpu=lambda z, t, w, axis, *given: _on_cpu(z, t, w, axis, Options(*given), upstream=None)[0],
-    anywhere=_loss_anywhere,
+    anywhere=on_gpu.cross_entropy(_loss_anywhere),
     fake=_loss_fake,
     batched=_batched,
     derivatives=Derivatives(_keep, _backward, _jvp),
@@ -333,6 +334,9 @@ def with_gradient(logits: Any, target: Any, weight: Any, axis: int, options: Opt
         one = one.expand(batch_shape(logits.shape, [axis]))
     if logits.device.type == "cpu":
         return _on_cpu(logits, target, weight, axis, options, upstream=one)
+    found = on_gpu.cross_entropy_with_grad(logits, target, weight, axis, options, one)
+    if found is not None:
+        return found
     given = (options.smoothing, options.ignore_index, options.z_loss, options.gamma, options.reduction)
     rest = (logits, target, weight, axis, *given)
     return _loss_anywhere(*rest), _grad_anywhere(*rest, one)

@@ -6,7 +6,7 @@ import torch
 
 from normexp.backends import cpu
 from normexp.backends import derivatives as _derivatives
-from normexp.backends.tensors import plain
+from normexp.backends.tensors import on_gpu, plain
 from normexp.backends.tensors.operation import Derivatives, Operation, along_rows, keep
 from normexp.backends.tensors.views import (
     array_of,
@@ -146,7 +146,7 @@ def _map(of: str, backward: Any, jvp: Any) -> Operation:
     return Operation(
         f"{of}(Tensor logits, Tensor? temperature, Tensor? where, int[] axes) -> Tensor",
         on_cpu=lambda *given: fill_on_cpu(of, *given),
-        anywhere=lambda *given: _anywhere(of, *given),
+        anywhere=on_gpu.probabilities(of, _anywhere),
         fake=_fake_map,
         batched=along_rows(axes_at=3),
         derivatives=Derivatives(_keep_map, backward, jvp),
@@ -204,7 +204,7 @@ def _lse_jvp(ctx: Any, dlogits: Any, *_: Any) -> Any:
 logsumexp = Operation(
     "logsumexp(Tensor logits, Tensor? where, int[] axes) -> Tensor",
     on_cpu=_lse_on_cpu,
-    anywhere=_lse_anywhere,
+    anywhere=on_gpu.logsumexp(_lse_anywhere),
     fake=_lse_fake,
     batched=along_rows(axes_at=2),
     derivatives=Derivatives(_lse_keep, _lse_backward, _lse_jvp),
