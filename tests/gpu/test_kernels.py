@@ -67,3 +67,15 @@ def test_the_cpu_never_loads_triton():
         [sys.executable, "-c", code], cwd=REPO / "src", capture_output=True, text=True, timeout=120, check=False
     )
     assert done.stdout.strip() == "[]", done.stdout + done.stderr
+
+
+def test_the_benchmark_refuses_in_a_sentence_without_a_gpu():
+    done = subprocess.run(
+        [sys.executable, str(REPO / "bench" / "gpu" / "bench_gpu.py")],
+        cwd=REPO, env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.startswith("bench_gpu: ")
+    assert len(done.stderr.splitlines()) == 1
