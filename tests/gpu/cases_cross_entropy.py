@@ -9,8 +9,8 @@ from normexp.backends.tensors import losses
 from normexp.backends.tensors.targets import Options
 
 INF, NAN = float("inf"), float("nan")
-MOST_ULP = 4.0  # of a loss; 1.5 were seen
-MOST_GRAD_ULP = 5.0  # of the gradient at the true class, and of all classes without smoothing
+MOST_ULP = 4.0  # of a loss; 0.55 were seen
+MOST_GRAD_ULP = 4.0  # of a gradient; 0.55 were seen at the true class, 1.18 at others
 
 
 def rows():
