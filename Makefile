@@ -1,8 +1,10 @@
 # normexp: every target makes what it needs. Start with `make demo` or `make test`.
 # CONSTRAINTS=constraints.txt pins what pip may install (by default the CPU build of torch is asked for there).
+# JOBS=2 is how many processes run the tests.
 PYTHON ?= python3
 VENV ?= .venv
 CONSTRAINTS ?= constraints.txt
+JOBS ?= 2
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c $(CONSTRAINTS)
 SOURCES := pyproject.toml $(CONSTRAINTS) src/normexp/_version.py
@@ -28,7 +30,7 @@ demo: $(VENV)/.cli  ## Fit on handwritten digits, print the result, write demo/r
 	$(BIN)/normexp demo --output demo
 
 test: $(VENV)/.dev  ## Run the whole test-suite (without the long sweeps)
-	$(BIN)/python -m pytest -m 'not slow'
+	$(BIN)/python -m pytest -m 'not slow' -n $(JOBS) --dist loadfile
 
 test-slow: $(VENV)/.dev  ## Run the long accuracy sweeps and the large data sets
 	$(BIN)/python -m pytest -m slow

@@ -6,8 +6,8 @@ from scipy import sparse
 from sklearn.datasets import load_breast_cancer, load_digits, load_wine
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.naive_bayes import BernoulliNB, MultinomialNB
-from sklearn.utils.estimator_checks import estimator_checks_generator
 
+from contract import checks_of
 from normexp import NormexpError, SoftmaxClassifier
 from normexp.linear_model import LinearDiscriminant, NaiveBayesSoftmax
 
@@ -15,11 +15,7 @@ from normexp.linear_model import LinearDiscriminant, NaiveBayesSoftmax
 @pytest.mark.filterwarnings("ignore")  # the checks feed degenerate data on purpose
 @pytest.mark.parametrize(
     ("estimator", "check"),
-    [
-        pytest.param(e, c, id=f"{type(e).__name__}-{c}")
-        for model in (LinearDiscriminant(), NaiveBayesSoftmax())
-        for e, c in estimator_checks_generator(model)
-    ],
+    checks_of(LinearDiscriminant(), NaiveBayesSoftmax()),
 )
 def test_scikit_learns_contract_is_kept(estimator, check):
     check(estimator)

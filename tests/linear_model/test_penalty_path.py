@@ -6,8 +6,8 @@ from scipy import sparse
 from sklearn.datasets import load_breast_cancer, load_wine
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
 from sklearn.svm import l1_min_c
-from sklearn.utils.estimator_checks import estimator_checks_generator
 
+from contract import checks_of
 from normexp import NormexpError, SoftmaxClassifier, SoftmaxClassifierCV
 from normexp.linear_model import alpha_max, softmax_path
 from normexp.solvers import working_set
@@ -18,12 +18,7 @@ PENALTIES = [("l1", None), ("elasticnet", 0.5), ("group_lasso", None)]
 @pytest.mark.filterwarnings("ignore")  # the checks feed degenerate data on purpose
 @pytest.mark.parametrize(
     ("estimator", "check"),
-    [
-        pytest.param(e, c, id=str(c))
-        for e, c in estimator_checks_generator(
-            SoftmaxClassifierCV(penalty="elasticnet", l1_ratios=[0.5, 1.0], Cs=3, cv=3)
-        )
-    ],
+    checks_of(SoftmaxClassifierCV(penalty="elasticnet", l1_ratios=[0.5, 1.0], Cs=3, cv=3)),
 )
 def test_scikit_learns_contract_is_kept(estimator, check):
     check(estimator)

@@ -8,15 +8,13 @@ from scipy import sparse
 from sklearn.datasets import load_breast_cancer, load_digits, load_wine
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
-from sklearn.utils.estimator_checks import estimator_checks_generator
 
+from contract import checks_of
 from normexp import NormexpError, SoftmaxClassifier
 
 
 @pytest.mark.filterwarnings("ignore")  # the checks feed degenerate data on purpose
-@pytest.mark.parametrize(
-    ("estimator", "check"), [pytest.param(e, c, id=str(c)) for e, c in estimator_checks_generator(SoftmaxClassifier())]
-)
+@pytest.mark.parametrize(("estimator", "check"), checks_of(SoftmaxClassifier()))
 def test_scikit_learns_contract_is_kept(estimator, check):
     check(estimator)
 
