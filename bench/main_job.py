@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 import tempfile
@@ -36,6 +37,12 @@ def run(*arguments: object) -> tuple[subprocess.CompletedProcess[str], float, fl
     seconds = time.perf_counter() - began
     peak_mb = os_peak()
     return subprocess.CompletedProcess(arguments, process.returncode, out, err), seconds, peak_mb
+
+
+def said(stderr: str) -> str:
+    """The first sentence of each warning, without the file that it speaks of."""
+    found = re.findall(r"Warning: (?:\S+: )?(.*?[.])(?: |$)", stderr, flags=re.MULTILINE)
+    return " ".join(f"Warned: {sentence}" for sentence in found)
 
 
 def os_peak() -> float:
@@ -110,7 +117,7 @@ def measure(name: str, data: Path) -> dict[str, object]:
             "recall": {row["label"]: row["recall"] for row in found["per_class"]}
             if len(found["per_class"]) == 2
             else {},
-            "warnings": fitted.stderr.strip().replace("\n", " "),
+            "warnings": said(fitted.stderr),
         }
 
 
@@ -146,7 +153,7 @@ def main() -> None:
         if "error" in row:
             lines.append(f"| {name} | failed: {row['error']} |")
         else:
-            remarks = row["warnings"] or " ".join(f"recall of {k}: {v:.4f}" for k, v in row["recall"].items())
+            remarks = " ".join([*(f"recall of {k}: {v:.4f}." for k, v in row["recall"].items()), row["warnings"]])
             lines.append(
                 f"| {name} | {row['accuracy']:.4f} | {row['log_loss']:.4f} | {row['prior_log_loss']:.4f} "
                 f"| {row['fit_s']:.1f} | {row['evaluate_s']:.1f} | {row['peak_mb']:.0f} | {remarks} |"

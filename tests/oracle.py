@@ -318,7 +318,7 @@ def long_ulp_errors(
 # float32 answer: half an ULP of theirs, and three of float32's, which are at most 3 * 2**-13 of theirs.
 _HALF = {np.dtype(np.float16): 0.501, np.dtype(ml_dtypes.bfloat16): 0.501}
 PROMISED = {
-    "prob": {np.dtype(np.float32): 2.0, np.dtype(np.float64): 4.0, **_HALF},
+    "prob": {np.dtype(np.float32): 2.2, np.dtype(np.float64): 4.0, **_HALF},
     "log": {np.dtype(np.float32): 2.0, np.dtype(np.float64): 4.0, **_HALF},
     "grad": {np.dtype(np.float32): 3.0, np.dtype(np.float64): 4.0, **_HALF},
 }

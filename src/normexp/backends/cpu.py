@@ -114,7 +114,7 @@ def normalise(
     if heats is None and is_shared(source, of):
         share_normalise(of, source, masks, sink)
     else:
-        run_blocks(source.blocks(), work)
+        run_blocks(source.blocks(direct=read_in_place and write_in_place), work)
     if out is not None and result is not out:
         np.copyto(out, result)
     return result if out is None else out
@@ -145,7 +145,7 @@ def logsumexp(
         if top is not None:
             out[block.first : block.last] += top
 
-    run_blocks(source.blocks(), work)
+    run_blocks(source.blocks(direct=direct), work)
     return source.unflatten(out)
 
 
@@ -238,5 +238,5 @@ def _losses(
         if sink is not None and not write_in_place:
             sink.scatter(filled, block)
 
-    run_blocks(source.blocks(), work)
+    run_blocks(source.blocks(direct=direct and (sink is None or write_in_place)), work)
     return source.unflatten(loss)

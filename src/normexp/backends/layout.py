@@ -20,6 +20,7 @@ from normexp.base.precision import compute_dtype
 from normexp.kernels.cpu.transpose import BROAD, TILE, gather_columns, scatter_columns
 
 BLOCK_ELEMENTS = 1 << 16  # 256 KiB of float32: within a second-level cache, some 50 microseconds of work
+DIRECT_ELEMENTS = 1 << 19  # of rows that are read and written where they lie
 BROAD_ELEMENTS = 1 << 19  # 2 MiB of float32: what a block of columns may take beyond that, to be read in broad strips
 
 
@@ -102,13 +103,17 @@ class Rows:
         shape = [self.batch_shape[position] for position in self.batch_order]
         return one_each.reshape(shape).transpose(np.argsort(self.batch_order))
 
-    def blocks(self) -> list[Block]:
-        """All blocks; none when there is nothing to compute."""
+    def blocks(self, *, direct: bool = False) -> list[Block]:
+        """All blocks; none when there is nothing to compute.
+
+        Where nothing is copied (``direct``), blocks need not fit a cache, and larger ones are handed out more cheaply.
+        """
         A, K, B = self.view.shape
         if A * K * B == 0:
             return []
         if B == 1 or K * B <= BLOCK_ELEMENTS:
-            step = max(1, BLOCK_ELEMENTS // (K * B))
+            size = min(DIRECT_ELEMENTS, max(BLOCK_ELEMENTS, A * K * B // 16)) if direct else BLOCK_ELEMENTS
+            step = max(1, size // (K * B))
             return [Block(a * B, min(a + step, A) * B, a, min(a + step, A), 0, B) for a in range(0, A, step)]
         step = max(TILE, min(BROAD, BROAD_ELEMENTS // K // TILE * TILE), BLOCK_ELEMENTS // K // TILE * TILE)
         return [

@@ -52,7 +52,7 @@ def softmax(logits: Array, /, *, axis: Axis = -1, temperature: Any = 1.0, where:
     -----
     With ``m = max(z)``: ``p_k = exp(z_k - m) / (1 + rest)``, where ``rest`` sums all terms but one largest
     [1]_ (eq. 1.3 and 3.9). The rounding error of ``z_k - m`` is carried through exp, so the error does
-    not grow with the spread of the logits: at most 2 ULP for float32 and for float64 (docs/numerics.md), subnormal
+    not grow with the spread of the logits: at most 2.2 ULP for float32 and 4 for float64 (docs/numerics.md), subnormal
     results included; float16 and bfloat16 are the float32 answer, rounded.
 
     A row of ``-inf`` gives NaN, as does a row with NaN or ``+inf``; where ``where`` excludes a whole row, 0. Results
