@@ -90,7 +90,7 @@ class Statsmodels:
     def budgets(self):
         return tuple(2**k for k in range(12))
 
-    def fit(self, problem, X, y, budget):  # noqa: ARG002  (as above)
+    def fit(self, problem, X, y, budget):  # noqa: ARG002  (all contestants are asked alike)
         import statsmodels.api as sm
 
         design = np.column_stack([np.ones(len(y)), X])
@@ -113,7 +113,7 @@ class SnapML:
 
     name = "snapml"
 
-    def can(self, problem, X, n_classes):  # noqa: ARG002  (as above)
+    def can(self, problem, X, n_classes):  # noqa: ARG002  (all contestants are asked alike)
         try:
             import snapml  # noqa: F401  (asked whether it is there)
         except ImportError:

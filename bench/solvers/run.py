@@ -25,9 +25,9 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
 import numpy as np  # noqa: E402  (the numbers of threads are read when these are loaded)
-from contestants import CONTESTANTS  # noqa: E402  (as above)
-from problems import problems  # noqa: E402  (as above)
-from table import write  # noqa: E402  (as above)
+from contestants import CONTESTANTS  # noqa: E402  (loads NumPy: see there)
+from problems import problems  # noqa: E402  (loads NumPy: see there)
+from table import write  # noqa: E402  (found through the path set here)
 
 # A run that would take this many times the last one, which had half its budget, is not begun beyond the limit.
 _GROWTH = 1.8

@@ -40,7 +40,7 @@ def weights_of(model: Any, of: str) -> LinearWeights:
 def head_of(weights: LinearWeights) -> Any:
     """Build a SoftmaxClassifier that predicts with these weights."""
     from normexp.linear_model import SoftmaxClassifier  # noqa: PLC0415  (loads scikit-learn)
-    from normexp.solvers import Outcome, Solution  # noqa: PLC0415  (as above)
+    from normexp.solvers import Outcome, Solution  # noqa: PLC0415  (loads scikit-learn)
 
     model = SoftmaxClassifier(fit_intercept=bool(weights.intercept.any()))
     model.coef_, model.intercept_, model.classes_ = weights.coef, weights.intercept, weights.classes

@@ -75,7 +75,7 @@ def unpack(payload: bytes, /) -> Any:
     """
     audit_payload(payload)
     import skops.io  # noqa: PLC0415  (loads scikit-learn)
-    from sklearn.exceptions import InconsistentVersionWarning  # noqa: PLC0415  (as above)
+    from sklearn.exceptions import InconsistentVersionWarning  # noqa: PLC0415  (loads scikit-learn)
 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

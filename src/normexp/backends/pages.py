@@ -55,14 +55,18 @@ class Shelf:
 
         Takes no lock, since the collector may call this in the middle of anything; appending is one step.
         """
-        if sum(held.size for held in tuple(self._held)) + memory.size <= self.limit:
+        if self._size() + memory.size <= self.limit:
             self._held.append(memory)
 
     def trim(self) -> None:
         """Let the longest unused go until what is left is within the limit."""
         with self._taking:
-            while self._held and sum(held.size for held in tuple(self._held)) > self.limit:
+            while self._held and self._size() > self.limit:
                 self._held.popleft()
+
+    def _size(self) -> int:
+        """Bytes on the shelf."""
+        return sum(held.size for held in tuple(self._held))
 
     def _take(self, size: int) -> NDArray[np.uint8] | None:
         """Memory of this size or little more, off the shelf; where there is none, the longest unused makes room."""
@@ -71,7 +75,7 @@ class Shelf:
                 if size <= memory.size <= WASTE * size:
                     del self._held[place]
                     return memory
-            while self._held and sum(held.size for held in tuple(self._held)) + size > self.limit:
+            while self._held and self._size() + size > self.limit:
                 self._held.popleft()
         return None
 

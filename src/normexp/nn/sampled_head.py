@@ -7,17 +7,16 @@ import torch
 from torch import nn
 
 from normexp.base.errors import RangeError
-from normexp.base.types import TopK
-from normexp.nn.checks import check_count, check_counts, check_top
-from normexp.nn.head import Asked, Head
+from normexp.nn.checks import check_count, check_counts
+from normexp.nn.dense_head import DenseHead
+from normexp.nn.head import Asked
 from normexp.nn.proposals import KINDS, LogUniform, Unigram
-from normexp.nn.tiles import tiled_top_k
-from normexp.ops import cross_entropy, linear_cross_entropy, log_softmax
+from normexp.ops import cross_entropy, linear_cross_entropy
 
 LOSSES = ("softmax", "nce", "negative")
 
 
-class SampledHead(Head):
+class SampledHead(DenseHead):
     """Linear head whose training loss looks at the true class and at ``num_samples`` others.
 
     Parameters
@@ -114,29 +113,9 @@ class SampledHead(Head):
 
     # ---------------------------------------------------------------- exact
 
-    def forward(self, x: Any) -> Any:
-        """Logits of all classes (..., K)."""
-        return self._logits(self._features(x, "forward"), 0, self.num_classes)
-
     def _logits(self, x: Any, first: int, last: int) -> Any:
         bias = None if self.bias is None else self.bias[first:last, 0]
         return nn.functional.linear(x, self.weight[first:last], bias)
-
-    def log_prob(self, x: Any) -> Any:
-        return log_softmax(self._logits(self._features(x, "log_prob"), 0, self.num_classes))
-
-    def predict(self, x: Any) -> Any:
-        with torch.no_grad():
-            return self.top_k(x, 1).index.squeeze(-1)
-
-    def top_k(self, x: Any, k: int) -> TopK:
-        count = check_top(k, self.num_classes, of="SampledHead.top_k")
-        x = self._features(x, "top_k")
-        if torch.is_grad_enabled() and (x.requires_grad or self.weight.requires_grad):
-            return super().top_k(x, count)
-        rows = x.reshape(-1, self.in_features)
-        found = tiled_top_k(lambda a, b: self._logits(rows, a, b), len(rows), self.num_classes, count)
-        return TopK(*(part.reshape(*x.shape[:-1], count) for part in found))
 
     def loss(
         self,

@@ -8,14 +8,12 @@ from torch import nn
 
 from normexp.base.checks import check_number
 from normexp.base.errors import RangeError, ShapeError
-from normexp.base.types import TopK
-from normexp.nn.checks import check_positive, check_top
-from normexp.nn.head import Head
-from normexp.nn.tiles import tiled_top_k
-from normexp.ops import linear_cross_entropy, log_softmax
+from normexp.nn.checks import check_positive
+from normexp.nn.dense_head import DenseHead
+from normexp.ops import linear_cross_entropy
 
 
-class SoftmaxHead(Head):
+class SoftmaxHead(DenseHead):
     """Linear head over all classes, with the loss fused into the product.
 
     Parameters
@@ -107,32 +105,12 @@ class SoftmaxHead(Head):
         if self.bias is not None:
             nn.init.uniform_(self.bias, -bound, bound)
 
-    def forward(self, x: Any) -> Any:
-        """Logits (..., K), capped and tempered."""
-        return self._logits(self._features(x, "forward"), 0, self.num_classes)
-
     def _logits(self, x: Any, first: int, last: int) -> Any:
         bias = None if self.bias is None else self.bias[first:last]
         z = nn.functional.linear(x, self.weight[first:last], bias)
         if self.softcap is not None:
             z = self.softcap * torch.tanh(z / self.softcap)
         return z if self.temperature == 1.0 else z / self.temperature
-
-    def log_prob(self, x: Any) -> Any:
-        return log_softmax(self._logits(self._features(x, "log_prob"), 0, self.num_classes))
-
-    def predict(self, x: Any) -> Any:
-        with torch.no_grad():
-            return self.top_k(x, 1).index.squeeze(-1)
-
-    def top_k(self, x: Any, k: int) -> TopK:
-        count = check_top(k, self.num_classes, of=f"{type(self).__name__}.top_k")
-        x = self._features(x, "top_k")
-        if torch.is_grad_enabled() and (x.requires_grad or self.weight.requires_grad):
-            return super().top_k(x, count)
-        rows = x.reshape(-1, self.in_features)
-        found = tiled_top_k(lambda a, b: self._logits(rows, a, b), len(rows), self.num_classes, count)
-        return TopK(*(part.reshape(*x.shape[:-1], count) for part in found))
 
     def loss(
         self,

@@ -9,6 +9,7 @@ from numba import config, njit
 
 from normexp.kernels.cpu.compiled import kernel
 from normexp.kernels.cpu.flags import EXACT, FUSED
+from normexp.kernels.cpu.lanes import EIGHT
 from normexp.kernels.cpu.single import FLOOR, REACH, exp_from_pivot, factor_of, pivot_of
 from normexp.kernels.cpu.turn import turn_block
 
@@ -17,7 +18,6 @@ TILE = 64  # rows in a tile
 BLOCK = 16  # rows and classes that are turned at once
 FEW = 32  # up to so many classes, turning rows on their side is quicker than taking them one by one
 WORTH = 8  # from so many rows on
-EIGHT = 8
 
 
 @njit(fastmath=EXACT, nogil=True)
@@ -49,7 +49,7 @@ def _fill_tile(logits, i, room, z):
     _turn_in(room[: TILE * K].reshape(TILE, K), 0, n, z)
 
 
-def _plain_fill(logits, i, room, z):  # noqa: ARG001  (as above)
+def _plain_fill(logits, i, room, z):  # noqa: ARG001  (stands in for _fill_tile)
     """z[k, r] = logits[i + r, k], without JIT."""
     part = logits[i : i + TILE]
     z[: part.shape[1], : part.shape[0]] = part.T
@@ -68,7 +68,7 @@ def _empty_tile(e, i, room, out):
         here[j] = room[j]
 
 
-def _plain_empty(e, i, room, out):  # noqa: ARG001  (as above)
+def _plain_empty(e, i, room, out):  # noqa: ARG001  (stands in for _empty_tile)
     """out[i + r, k] = e[k, r], without JIT."""
     part = out[i : i + TILE]
     part[:] = e[: part.shape[1], : part.shape[0]].T

@@ -20,7 +20,7 @@ from normexp.kernels.cpu.flags import EXACT
 
 LANES = 32
 _I32, _I64 = ir.IntType(32), ir.IntType(64)
-_WIDTH = 8  # lanes of one vector
+EIGHT = _WIDTH = 8  # lanes of one vector
 _FLOATS = ir.VectorType(ir.FloatType(), _WIDTH)
 _DOUBLES = ir.VectorType(ir.DoubleType(), _WIDTH)
 
