@@ -44,9 +44,24 @@ def test_all_take_turns():
     seen = []
     names = ["a", "b", "c"]
     times = ops_table._take_turns({name: lambda name=name: seen.append(name) for name in names}, seconds=1e-9)
-    assert seen == names * (len(seen) // 3)
-    assert len(seen) >= 12  # once before, and three rounds
+    bursts = [name for name in names for _ in range(ops_table.BURST)]
+    rounds, left = divmod(len(seen) - len(names), len(bursts))
+    assert seen == names + bursts * rounds
+    assert rounds >= 3
+    assert left == 0
     assert list(times) == names
+
+
+def test_the_first_call_of_a_burst_is_not_counted(monkeypatch):
+    taken = iter([0.1, *[9.0, 0.1, 0.1, 0.1, 0.1] * 3])
+    monkeypatch.setattr(ops_table, "_timed", lambda _: next(taken))
+    assert ops_table._take_turns({"a": lambda: None}, seconds=1e-9) == {"a": pytest.approx(100)}
+
+
+def test_a_long_call_is_counted_alone(monkeypatch):
+    taken = iter([0.5, 0.3, 0.4, 0.5])
+    monkeypatch.setattr(ops_table, "_timed", lambda _: next(taken))
+    assert ops_table._take_turns({"a": lambda: None}, seconds=1e-9) == {"a": pytest.approx(400)}
 
 
 def test_cells_are_short_texts():

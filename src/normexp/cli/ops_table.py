@@ -1,7 +1,8 @@
 """Times, memory and errors of the functional level on this machine, beside what else is installed.
 
-Contestants take turns within one run, so that a busy moment of the machine meets them all alike; the numbers
-are medians. ``normexp bench ops`` and ``bench/ops.py`` print the same tables.
+Contestants take turns within one run, so that a busy moment of the machine meets them all alike. A turn is a burst
+of calls, the first of which is not counted: cores that idled wake late, whoever calls. The numbers are medians.
+``normexp bench ops`` and ``bench/ops.py`` print the same tables.
 """
 
 import gc
@@ -27,6 +28,8 @@ MEASURED = ("normexp", "normexp out=", "torch", "SciPy")  # in memory, too
 _STATM, _PAGE_BYTES = Path("/proc/self/statm"), 4096 if sys.platform == "win32" else os.sysconf("SC_PAGE_SIZE")
 LONG_S = 10.0
 PAUSE_S = 0.01  # OpenMP's threads spin for a while after each call, on the cores that the next one needs
+BURST = 5  # calls in a row; the first wakes the cores, which costs up to 2 ms on a virtual machine, and is not counted
+ALONE_S = 0.25  # a longer call than this wakes them within itself: one call a turn, and it counts
 FIRST_CALLS = {
     "softmax": "nx.softmax(x)",
     "log_softmax": "nx.log_softmax(x)",
@@ -199,20 +202,26 @@ def _torch_grad(first: Any, loss: Callable[[], Any], second: Any = None) -> obje
 
 
 def _take_turns(calls: dict[str, Call], seconds: float) -> dict[str, float]:
-    """The median of each call in ms, taking turns: 3 to 15 rounds in about so many seconds, 2 of the longest."""
-    began = time.perf_counter()
-    for call in calls.values():
-        call()
-    once = time.perf_counter() - began
-    taken: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in range(int(min(15, max(2 if once > LONG_S else 3, seconds / max(once, 1e-6))))):
+    """The median of each call in ms, in bursts by turns: 3 to 9 rounds in so many seconds, 2 of the longest."""
+    first = {name: _timed(call) for name, call in calls.items()}
+    bursts = {name: 1 if once > ALONE_S else BURST for name, once in first.items()}
+    once = sum(bursts[name] * taken for name, taken in first.items())
+    kept: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(int(min(9, max(2 if once > LONG_S else 3, seconds / max(once, 1e-6))))):
         for name, call in calls.items():
             time.sleep(PAUSE_S)
-            start = time.perf_counter()
-            kept = call()
-            taken[name].append(1e3 * (time.perf_counter() - start))
-            del kept
-    return {name: float(np.median(times)) for name, times in taken.items()}
+            times = [_timed(call) for _ in range(bursts[name])]
+            kept[name] += times[1:] or times
+    return {name: 1e3 * float(np.median(times)) for name, times in kept.items()}
+
+
+def _timed(call: Call) -> float:
+    """Seconds that a call takes, its result thrown away afterwards."""
+    start = time.perf_counter()
+    result = call()
+    taken = time.perf_counter() - start
+    del result
+    return taken
 
 
 def _softmax_table(results: list[tuple[str, dict[str, float]]], names: tuple[str, ...]) -> Table:
