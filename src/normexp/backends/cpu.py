@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from normexp.backends.blocks import WHERE_MASKED, gathered, overlaps, run_blocks, tempered
+from normexp.backends.columns import reads_columns, softmax_columns
 from normexp.backends.layout import Block, Rows, Scratch
 from normexp.backends.wide import is_shared, share_logsumexp, share_normalise
 from normexp.base.types import FloatVector, IntVector
@@ -111,8 +112,11 @@ def normalise(
         if not write_in_place:
             sink.scatter(filled, block)
 
+    plain = heats is None and masks is None
     if heats is None and is_shared(source, of):
         share_normalise(of, source, masks, sink)
+    elif plain and of == "softmax" and reads_columns(source, sink):
+        softmax_columns(source, sink, work, lambda rows, filled: normalise_rows(of, rows, None, filled))
     else:
         run_blocks(source.blocks(direct=read_in_place and write_in_place), work)
     if out is not None and result is not out:

@@ -157,5 +157,20 @@ def _plain_max(row):
     return np.fmax.reduce(row, initial=np.float32(-np.inf))
 
 
+@njit(fastmath=EXACT, forceinline=True)
+def lane_of(k, n):
+    """The lane to which the term e[k] of n goes."""
+    rest = n % _WIDTH
+    if k < n - rest:
+        return k % LANES
+    return (n - rest) % LANES + (_WIDTH - rest if n >= _WIDTH else 0) + k - (n - rest)
+
+
+@njit(fastmath=EXACT, forceinline=True)
+def lanes_used(n):
+    """How many lanes the terms of a row of n reach."""
+    return min(LANES, n if n < _WIDTH else -(-n // _WIDTH) * _WIDTH)
+
+
 lane_sum = _plain_sum if config.DISABLE_JIT else _lane_sum
 lane_max = _plain_max if config.DISABLE_JIT else _lane_max
