@@ -52,6 +52,22 @@ def test_a_softmax_loads_no_package_that_it_does_not_need():
     assert set(loaded) <= {"numba", "scipy"}
 
 
+SAVE = (
+    "import normexp, numpy as np; m = normexp.SoftmaxClassifier().fit(np.eye(4), [0, 1, 0, 1]); normexp.save(m, {!r}); "
+)
+
+
+def test_saving_and_loading_load_no_library_that_scikit_learn_wraps(tmp_path):
+    pytest.importorskip("torch", reason="nothing to load by the way")
+    path = str(tmp_path / "model.nx")
+    seen = "import sys; print(*[m for m in ('torch', 'dask.array') if m in sys.modules]); "
+    assert run_python(SAVE.format(path) + seen) == ""
+    assert run_python(f"import normexp; normexp.load({path!r}); " + seen) == ""
+    after = "import torch, sklearn.externals.array_api_compat.torch as t; print(t.__name__)"
+    assert run_python(SAVE.format(path) + after) == "sklearn.externals.array_api_compat.torch"
+    assert "torch" in run_python("import skops.io; " + seen)  # what it would load by itself
+
+
 def test_importing_normexp_is_quick():
     assert import_ms("normexp") <= MOST_MS
 

@@ -2,6 +2,7 @@
 
 import io
 import json
+import sys
 import warnings
 import zipfile
 from typing import Any, Final
@@ -10,6 +11,7 @@ from normexp.artifact.allowlist import ENUMS, TRUSTED
 from normexp.artifact.audit import SCHEMA_NAME, audit_payload
 from normexp.base.errors import ArtifactError, NormexpWarning
 
+_WRAPPERS: Final = tuple(f"sklearn.externals.array_api_compat.{name}" for name in ("torch", "dask", "cupy"))
 _EPOCH: Final = (1980, 1, 1, 0, 0, 0)
 
 
@@ -35,11 +37,11 @@ def pack(model: Any, /) -> bytes:
     -----
     The audit of loading runs here too: a file that could not be read back is never written.
     """
-    import skops.io  # noqa: PLC0415  (loads scikit-learn)
+    skops_io = _skops_io()
     from skops.io.exceptions import UnsupportedTypeException  # noqa: PLC0415  (skops loads scikit-learn)
 
     try:
-        payload = _compact(skops.io.dumps(model))
+        payload = _compact(skops_io.dumps(model))
     except (UnsupportedTypeException, TypeError, AttributeError, RecursionError) as error:
         raise ArtifactError(
             f"save: a part of this {type(model).__name__} cannot be written without pickle ({error}); "
@@ -74,13 +76,13 @@ def unpack(payload: bytes, /) -> Any:
         Where the payload names a type outside the allow-list, or is not well-formed.
     """
     audit_payload(payload)
-    import skops.io  # noqa: PLC0415  (loads scikit-learn)
+    skops_io = _skops_io()
     from sklearn.exceptions import InconsistentVersionWarning  # noqa: PLC0415  (loads scikit-learn)
 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            model = skops.io.loads(payload, trusted=TRUSTED)
+            model = skops_io.loads(payload, trusted=TRUSTED)
         except MemoryError:
             raise
         # The audit has bounded what can happen here to building listed types from hostile attributes; whatever
@@ -101,6 +103,23 @@ def unpack(payload: bytes, /) -> Any:
             )
             break
     return model
+
+
+def _skops_io() -> Any:
+    """skops.io, without the libraries that it would load by the way: PyTorch alone is 250 MB.
+
+    It lists scikit-learn's estimators, and for that walks through all of its packages, those among them that wrap
+    other libraries. The walk passes over what cannot be imported.
+    """
+    hidden = [name for name in _WRAPPERS if name not in sys.modules] if "skops.io" not in sys.modules else []
+    modules: dict[str, Any] = sys.modules
+    modules.update(dict.fromkeys(hidden))  # None: cannot be imported
+    try:
+        import skops.io  # noqa: PLC0415  (loads scikit-learn)
+    finally:
+        for name in hidden:
+            del modules[name]
+    return skops.io
 
 
 def _compact(dumped: bytes) -> bytes:
