@@ -316,3 +316,61 @@ def test_blocks_of_disk_and_memory_have_the_same_boundaries_and_sums(tmp_path):
         streamed.seen_through(centre, scale).sum(part), in_memory.seen_through(centre, scale).sum(part), strict=True
     ):
         assert np.array_equal(first, second)
+
+
+# ---------------------------------------------------------------- some of the rows
+
+
+@pytest.mark.parametrize("kind", ["npy", "csr"])
+def test_some_of_the_rows_are_fitted_as_if_they_were_all(tmp_path, kind):
+    X, y = table(n_rows=4000)
+    index = np.flatnonzero((np.arange(len(X)) % 3 != 1) & (y != 2))  # a class goes missing with its rows
+    if kind == "npy":
+        np.save(tmp_path / "x.npy", X)
+        whole = rows.from_npy(tmp_path / "x.npy", target=y)
+    else:
+        for k, part in enumerate(np.array_split(np.arange(len(X)), 5)):
+            sparse.save_npz(tmp_path / f"{k}.npz", sparse.csr_matrix(X[part]))
+        whole = rows.from_csr_shards(tmp_path, target=y)
+    some = whole.subset(index)
+    assert some.shape == (len(index), X.shape[1])
+    model = SoftmaxClassifier(tol=1e-13).fit(some)
+    held = X[index] if kind == "npy" else sparse.csr_matrix(X[index])
+    expected = SoftmaxClassifier(tol=1e-13).fit(held, y[index])
+    assert model.classes_.tolist() == [0, 1, 3]
+    assert distance(model, expected) <= AGREED
+    assert np.array_equal(model.predict(some), model.predict(X[index]))
+
+
+@pytest.mark.parametrize("kind", ["npy", "csr"])
+def test_rows_are_taken_in_the_order_of_their_numbers(tmp_path, kind):
+    X, _ = table(n_rows=3000)
+    if kind == "npy":
+        np.save(tmp_path / "x.npy", X)
+        whole = rows.from_npy(tmp_path / "x.npy")
+    else:
+        for k, part in enumerate(np.array_split(np.arange(len(X)), 5)):
+            sparse.save_npz(tmp_path / f"{k}.npz", sparse.csr_matrix(X[part]))
+        whole = rows.from_csr_shards(tmp_path)
+    index = np.random.default_rng(0).permutation(3000)[:900]
+    for wanted in (index, np.array([7, 2999, 0]), np.arange(32), np.zeros(0, np.intp)):
+        taken = whole.take(wanted)
+        taken = taken.toarray() if kind == "csr" else taken
+        assert taken.tobytes() == X[wanted].tobytes()
+
+
+def test_taking_the_first_rows_does_not_read_the_last(tmp_path):
+    X, _ = table()
+    np.save(tmp_path / "x.npy", X)
+    whole = rows.from_npy(tmp_path / "x.npy")
+    read = []
+    chunks = whole.chunks
+
+    def counted(n_rows):
+        for chunk in chunks(n_rows):
+            read.append(len(chunk))
+            yield chunk
+
+    whole.chunks = counted
+    whole.take(np.arange(32))
+    assert sum(read) < len(X) // 2

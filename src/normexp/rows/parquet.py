@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from normexp.base.errors import InputError, MissingExtraError
+from normexp.base.witness import Witness
 from normexp.rows.csr_shards import shard_paths
 from normexp.rows.labels import Labels, join
-from normexp.rows.stored import Regrouped, StoredRows, Witness
+from normexp.rows.stored import Regrouped, StoredRows
 
 # Bytes that reading the columns of one row group may take: each column is read through a buffer of its share.
 _BUFFER_BYTES = 1 << 25

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
-from normexp.base.errors import InputError
 from normexp.rows.labels import Labels, encode, load_or_take
 
 _T = TypeVar("_T")
@@ -43,7 +42,7 @@ class StoredRows(ABC):
     is_sparse = False
     names: tuple[str, ...] | None = None
 
-    def __init__(self, where: str | Path, target: ArrayLike | str | Path | None) -> None:
+    def __init__(self, where: str | Path, target: ArrayLike | Labels | str | Path | None) -> None:
         self.where = str(where)
         self._target = target
 
@@ -64,8 +63,8 @@ class StoredRows(ABC):
     @cached_property
     def labels(self) -> Labels | None:
         """The classes and each row's index, read once; None where no target was named."""
-        if self._target is None:
-            return None
+        if self._target is None or isinstance(self._target, Labels):
+            return self._target
         return encode(load_or_take(self._target, of=self.where), self.n_rows, of=self.where)
 
     def batches(self, rows: int | None = None) -> Iterator[Any]:
@@ -100,6 +99,49 @@ class StoredRows(ABC):
             whole: Any = ArrayRows(chunk, names=self.names) if takes_rows else chunk
             yield function(whole)
 
+    def subset(self, index: NDArray[np.intp], /) -> "StoredRows":
+        """Some of the rows, still where they are stored: each pass reads all and hands on these.
+
+        Parameters
+        ----------
+        index : ndarray (M,) of int
+            Numbers of the rows, ascending, none twice.
+
+        Returns
+        -------
+        StoredRows
+            With the classes that these rows have.
+        """
+        return _SubsetRows(self, index)
+
+    def take(self, index: NDArray[np.intp], /) -> Any:
+        """Some of the rows in memory, gathered in one pass that ends with the last of them.
+
+        Parameters
+        ----------
+        index : ndarray (M,) of int
+            Numbers of the rows, in any order.
+
+        Returns
+        -------
+        ndarray or csr_matrix (M, D)
+            In the order of ``index``.
+        """
+        order = np.argsort(index, kind="stable")
+        wanted = np.asarray(index)[order]
+        parts: list[Any] = []
+        first = taken = 0
+        for chunk in self.batches():
+            stop = int(np.searchsorted(wanted, first + chunk.shape[0]))
+            parts.append(chunk[wanted[taken:stop] - first])
+            first, taken = first + chunk.shape[0], stop
+            if taken == len(wanted):
+                break
+        found: Any = sparse.vstack(parts, format="csr") if self.is_sparse else np.concatenate(parts)
+        back = np.empty_like(order)
+        back[order] = np.arange(len(order))
+        return found[back]
+
     def __repr__(self) -> str:
         kind = "sparse " if self.is_sparse else ""
         return f"<{self.n_rows} rows of {self.n_features} {kind}{self.dtype} features in {self.where}>"
@@ -118,6 +160,39 @@ class ArrayRows(StoredRows):
     def chunks(self, rows: int) -> Iterator[Any]:
         for first in range(0, self.n_rows, self.n_rows if self.is_sparse else rows):
             yield self._X if self.is_sparse else self._X[first : first + rows]
+
+
+@final
+class _SubsetRows(StoredRows):
+    """Some rows of stored ones."""
+
+    def __init__(self, rows: StoredRows, index: NDArray[np.intp]) -> None:
+        super().__init__(rows.where, None)
+        self._rows, self._kept = rows, np.zeros(rows.n_rows, bool)
+        self._kept[index] = True
+        self.n_rows, self.n_features = int(self._kept.sum()), rows.n_features
+        self.dtype, self.is_sparse, self.names = rows.dtype, rows.is_sparse, rows.names
+
+    @cached_property
+    def labels(self) -> Labels | None:
+        whole = self._rows.labels
+        if whole is None:
+            return None
+        index = whole.index[self._kept]
+        there = np.bincount(index, minlength=len(whole.classes)) > 0
+        return Labels(whole.classes[there], index if there.all() else (np.cumsum(there) - 1)[index])
+
+    def chunks(self, rows: int) -> Iterator[Any]:
+        group = Regrouped(rows, self.n_features, self.dtype)
+        first = 0
+        for chunk in self._rows.chunks(rows):
+            here = self._kept[first : first + chunk.shape[0]]
+            first += chunk.shape[0]
+            if self.is_sparse:
+                yield chunk[here]
+            else:
+                yield from group.push(chunk[here])
+        yield from group.rest()
 
 
 def read_ahead(chunks: Iterator[_T], reader: ThreadPoolExecutor | None = None) -> Iterator[_T]:
@@ -163,40 +238,3 @@ class Regrouped:
         if self._filled:
             yield self._held[: self._filled]
             self._filled = 0
-
-
-class Witness:
-    """A file as it was when it was opened; tells when it is no longer that."""
-
-    def __init__(self, path: Path, *, of: str) -> None:
-        self.path, self._of = path, of
-        try:
-            self._seen = self._look()
-        except OSError as error:
-            raise InputError(f"{of}: {str(path)!r} cannot be read ({error.strerror}); give a file that can.") from None
-
-    def check(self) -> None:
-        """Refuse to go on with a file that was changed or is gone."""
-        try:
-            same = self._look() == self._seen
-        except OSError as error:
-            raise InputError(
-                f"{self._of}: {str(self.path)!r} cannot be read any more ({error.strerror}); put it back "
-                "and start again."
-            ) from None
-        if not same:
-            raise InputError(
-                f"{self._of}: {str(self.path)!r} was changed since it was opened, so the rows are no longer those of "
-                "the pass before; put it back as it was, or start again with the new rows."
-            )
-
-    def unreadable(self, error: Exception) -> InputError:
-        """Say that its content cannot be read, and why."""
-        reason = str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__
-        return InputError(
-            f"{self._of}: {str(self.path)!r} cannot be read ({reason}); put a whole file in its place and start again."
-        )
-
-    def _look(self) -> tuple[int, int]:
-        found = self.path.stat()
-        return found.st_size, found.st_mtime_ns
