@@ -9,7 +9,8 @@ TableArgument = Annotated[
     Path,
     typer.Argument(
         metavar="TABLE",
-        help="CSV, TSV, Parquet, NDJSON, .npz or .npy arrays, libsvm, or fastText lines; CSV and TSV also as .gz.",
+        help="CSV, TSV, Parquet (also a folder of such files), NDJSON, .npz or .npy arrays, libsvm, or fastText lines; "
+        "CSV and TSV also as .gz.",
     ),
 ]
 ModelArgument = Annotated[Path, typer.Argument(metavar="MODEL", help="A model file that `normexp fit` wrote.")]

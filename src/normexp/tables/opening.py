@@ -10,6 +10,7 @@ from normexp.tables.arrays import ArraySource
 from normexp.tables.columnar import JsonLinesSource, ParquetSource
 from normexp.tables.delimited import DelimitedSource
 from normexp.tables.marked_lines import FastTextSource, LibsvmSource
+from normexp.tables.shards import ParquetFolder, parquet_files
 from normexp.tables.source import Source
 from normexp.tables.streams import check_file
 
@@ -44,8 +45,9 @@ def open_source(
     Parameters
     ----------
     path : str or path-like
-        A table (CSV, TSV, Parquet, NDJSON), NumPy arrays (``.npz`` with X and y, ``.npy`` with y.npy beside it, or a
-        folder with X.npy and y.npy), a libsvm file, or fastText lines.
+        A table (CSV, TSV, Parquet, NDJSON; a folder of Parquet files with the same columns), NumPy arrays (``.npz``
+        with X and y, ``.npy`` with y.npy beside it, or a folder with X.npy and y.npy), a libsvm file, or fastText
+        lines.
     target : str or None
         The column (or array) with the classes; None where only features are needed.
     text : str, sequence of str, or None
@@ -79,7 +81,8 @@ def open_source(
     compressed = suffixes[-1:] == [".gz"]
     suffix = (suffixes[-2] if len(suffixes) > 1 else "") if compressed else (suffixes[-1] if suffixes else "")
     if place.is_dir():
-        return ArraySource(place, target=target, text=texts, features=patterns)
+        folder = ParquetFolder if parquet_files(place) and not (place / "X.npy").is_file() else ArraySource
+        return folder(place, target=target, text=texts, features=patterns)
     if suffix not in SUFFIXES or (compressed and suffix in (".parquet", ".pq", ".npz", ".npy")):
         check_file(place)
         raise InputError(

@@ -124,6 +124,11 @@ class Source(ABC):
         return self.path.name
 
     @property
+    def paths(self) -> tuple[Path, ...]:
+        """The files that hold the rows."""
+        return (self.path,)
+
+    @property
     def n_rows(self) -> int | None:
         """Number of rows where the file tells it without being read, else None."""
         return None
