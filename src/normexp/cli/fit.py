@@ -1,12 +1,14 @@
 """`normexp fit`: a table in, a model file out."""
 
+import glob
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from normexp.base.errors import InputError
-from normexp.cli.console import console, new_table, write_json
+from normexp.base.memory import read_size
+from normexp.cli.console import console, new_table, say, write_json
 from normexp.cli.options import JsonOption, SeedOption, TableArgument
 from normexp.cli.paths import require_output
 
@@ -69,6 +71,24 @@ def fit(
     plain: Annotated[
         bool, typer.Option("--plain", help="The bare model: not calibrated, no sets, no unknown rows, no folds.")
     ] = False,
+    max_memory: Annotated[
+        str | None,
+        typer.Option(
+            "--max-memory",
+            metavar="SIZE",
+            help="Memory for the rows, such as 4GB; where they need more, they are encoded into a scratch folder "
+            "(TMPDIR) and read in blocks. By default half of what is free.",
+        ),
+    ] = None,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(
+            "--checkpoint",
+            metavar="FILE",
+            help="Keep the state of the fit in FILE: after a kill the same command goes on from there. It is removed "
+            "when the model is written.",
+        ),
+    ] = None,
     seed: SeedOption = 0,
     json: JsonOption = False,
 ) -> None:
@@ -80,11 +100,15 @@ def fit(
       normexp fit messages.parquet --target label --text message -o spam.nx
       normexp fit vectors.parquet --target topic --features 'emb_*' -C 10 -o topics.nx
       normexp fit digits.npz -o digits.nx
+      normexp fit shards/ --target label -o large.nx --max-memory 4GB --checkpoint large.checkpoint
 
     The model is fitted on all rows, and on the rows outside each of five folds (fewer where a fit is long) to see how
     it does on rows that it does not know. That settles calibration, sets and what counts as unknown.
     """
     require_output(output, inputs=(table,))
+    if checkpoint is not None:
+        require_output(checkpoint, inputs=(table, output))
+    room = None if max_memory is None else read_size(max_memory, of="fit: --max-memory")
     if plain and (balanced or coverage != DEFAULT_COVERAGE or reject != DEFAULT_REJECT):
         raise InputError("fit: --plain makes a model without promises; leave out --coverage, --reject and --balanced.")
     from normexp.artifact import save
@@ -114,9 +138,17 @@ def fit(
     source = open_source(table, target=target, text=text, features=features)
     with ProgressBar("fitting") as progress:
         model = TableClassifier(estimator=estimator, trusted=trusted, min_class_rows=min_class_rows, seed=seed).fit(
-            source, progress=progress
+            source,
+            progress=progress,
+            max_memory=room,
+            checkpoint=checkpoint,
+            on_phase=progress.rename,
+            on_outside=say,
         )
     save(model, output)
+    if checkpoint is not None:
+        for file in (checkpoint, *checkpoint.parent.glob(f"{glob.escape(checkpoint.name)}.fold-*")):
+            file.unlink(missing_ok=True)
     facts = model.training_
     if json:
         write_json({"model": str(output), **as_mapping(facts)})

@@ -5,6 +5,8 @@ from pathlib import Path
 
 from normexp.base.errors import InputError
 
+_READ_FROM_FOLDERS = (".parquet", ".pq", ".npy")
+
 
 def require_output(path: Path, /, *, suffixes: tuple[str, ...] = (), inputs: tuple[Path, ...] = ()) -> None:
     """Refuse an output file that could not be written, or that would replace what is read.
@@ -16,7 +18,7 @@ def require_output(path: Path, /, *, suffixes: tuple[str, ...] = (), inputs: tup
     suffixes : tuple of str
         The suffixes that the writer knows; empty when any will do.
     inputs : tuple of Path
-        Files that the command reads.
+        Files that the command reads, and folders of such files.
 
     Raises
     ------
@@ -34,7 +36,10 @@ def require_output(path: Path, /, *, suffixes: tuple[str, ...] = (), inputs: tup
             "Rename the output file."
         )
     for given in inputs:
-        if path.exists() and given.exists() and path.samefile(given):
+        if not path.exists() or not given.exists():
+            continue
+        within = given.is_dir() and path.parent.samefile(given) and path.suffix.lower() in _READ_FROM_FOLDERS
+        if within or path.samefile(given):
             raise InputError(f"{path}: this file is read by the same command and would be lost. Write elsewhere.")
     try:
         with tempfile.TemporaryFile(dir=folder):

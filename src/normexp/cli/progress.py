@@ -38,7 +38,11 @@ class ProgressBar:
             self._bar = _new_bar()
             self._task = self._bar.add_task(self._what, total=total_rows)
             self._bar.start()
-        self._bar.update(self._task, completed=done_rows, total=total_rows)
+        self._bar.update(self._task, completed=done_rows, total=total_rows, description=self._what)
+
+    def rename(self, what: str) -> None:
+        """Say that something else is done now; its rows are told with the next call."""
+        self._what = what
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

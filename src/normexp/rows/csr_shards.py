@@ -11,7 +11,6 @@ from scipy import sparse
 
 from normexp.base.errors import InputError
 from normexp.base.witness import Witness
-from normexp.rows.labels import Labels
 from normexp.rows.stored import StoredRows
 
 
@@ -21,7 +20,7 @@ class CsrShards(StoredRows):
 
     is_sparse = True
 
-    def __init__(self, paths: Sequence[Path], where: str, target: ArrayLike | Labels | str | Path | None) -> None:
+    def __init__(self, paths: Sequence[Path], where: str, target: ArrayLike | str | Path | None) -> None:
         super().__init__(where, target)
         self._files = [Witness(path, of="from_csr_shards") for path in paths]
         self._lengths: list[int] = []
@@ -81,7 +80,7 @@ def _load(file: Witness) -> Any:
 
 
 def from_csr_shards(
-    paths: str | Path | Sequence[str | Path], /, *, target: ArrayLike | Labels | str | Path | None = None
+    paths: str | Path | Sequence[str | Path], /, *, target: ArrayLike | str | Path | None = None
 ) -> StoredRows:
     """Sparse rows in .npz files of ``scipy.sparse.save_npz``, one CSR matrix each.
 
@@ -89,7 +88,7 @@ def from_csr_shards(
     ----------
     paths : path or sequence of paths
         A folder, whose .npz files are taken in the order of their names, one file, or the files in their order.
-    target : array-like (N,), Labels or path, optional
+    target : array-like (N,) or path, optional
         The class of each row of all shards, or a .npy file with them.
 
     Returns

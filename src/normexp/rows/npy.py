@@ -10,7 +10,6 @@ from numpy.typing import ArrayLike
 
 from normexp.base.errors import InputError
 from normexp.base.witness import Witness
-from normexp.rows.labels import Labels
 from normexp.rows.stored import StoredRows
 
 
@@ -18,7 +17,7 @@ from normexp.rows.stored import StoredRows
 class NpyRows(StoredRows):
     """What ``from_npy`` returns."""
 
-    def __init__(self, path: str | Path, target: ArrayLike | Labels | str | Path | None) -> None:
+    def __init__(self, path: str | Path, target: ArrayLike | str | Path | None) -> None:
         super().__init__(path, target)
         self._file = Witness(Path(path), of="from_npy")
         try:
@@ -57,7 +56,7 @@ class NpyRows(StoredRows):
             yield values.reshape(count, width).astype(self.dtype, copy=False)
 
 
-def from_npy(path: str | Path, /, *, target: ArrayLike | Labels | str | Path | None = None) -> StoredRows:
+def from_npy(path: str | Path, /, *, target: ArrayLike | str | Path | None = None) -> StoredRows:
     """Rows of a table (N, D) in a .npy file, read in chunks with each pass.
 
     Parameters

@@ -1,5 +1,6 @@
 """Tables that stay where they are stored: read in chunks, from the first row to the last, one chunk ahead."""
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -42,7 +43,7 @@ class StoredRows(ABC):
     is_sparse = False
     names: tuple[str, ...] | None = None
 
-    def __init__(self, where: str | Path, target: ArrayLike | Labels | str | Path | None) -> None:
+    def __init__(self, where: str | Path, target: ArrayLike | str | Path | None) -> None:
         self.where = str(where)
         self._target = target
 
@@ -63,8 +64,8 @@ class StoredRows(ABC):
     @cached_property
     def labels(self) -> Labels | None:
         """The classes and each row's index, read once; None where no target was named."""
-        if self._target is None or isinstance(self._target, Labels):
-            return self._target
+        if self._target is None:
+            return None
         return encode(load_or_take(self._target, of=self.where), self.n_rows, of=self.where)
 
     def batches(self, rows: int | None = None) -> Iterator[Any]:
@@ -98,6 +99,23 @@ class StoredRows(ABC):
         for chunk in self.batches():
             whole: Any = ArrayRows(chunk, names=self.names) if takes_rows else chunk
             yield function(whole)
+
+    def labelled(self, labels: Labels, /) -> "StoredRows":
+        """The same rows, which now know these classes.
+
+        Parameters
+        ----------
+        labels : Labels
+            The classes and each row's index; see `normexp.rows.encode`.
+
+        Returns
+        -------
+        StoredRows
+            Another view of the same files.
+        """
+        again = copy.copy(self)
+        again.__dict__["labels"] = labels  # where the property keeps what it has read
+        return again
 
     def subset(self, index: NDArray[np.intp], /) -> "StoredRows":
         """Some of the rows, still where they are stored: each pass reads all and hands on these.

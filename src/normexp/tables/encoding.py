@@ -1,5 +1,6 @@
 """From the rows of a source to what a linear model reads: one matrix, dense or CSR, of finite numbers."""
 
+from collections.abc import Iterable
 from typing import Any, Final, Self, final
 
 import numpy as np
@@ -13,6 +14,7 @@ from skrub import DatetimeEncoder, StringEncoder, TableVectorizer
 
 from normexp.tables.csr import Csr, beside
 from normexp.tables.source import Features, Schema
+from normexp.tables.tallies import Moments
 from normexp.tables.words import TextEncoder
 
 Matrix = NDArray[Any] | Csr
@@ -40,6 +42,11 @@ class TableEncoder(BaseEstimator):
     skrub works in float32, which cannot hold numbers such as 1e9 + 1; so numbers do not pass through it.
     """
 
+    text_: TextEncoder | None
+    imputer_: SimpleImputer | None
+    words_: TableVectorizer | None
+    dates_: TableVectorizer | None
+
     def __init__(self, schema: Schema, *, seed: int = 0) -> None:
         self.schema = schema
         self.seed = seed
@@ -57,29 +64,64 @@ class TableEncoder(BaseEstimator):
         ndarray or csr_matrix, shape (N, D)
             The encoded rows.
         """
-        self.text_ = None
-        self.imputer_ = None
         if not isinstance(features, pl.DataFrame):
+            self.learn_dates(None)
             return features
-        numbers, words = self._names("number", "boolean", "date"), self._names("text")
-        dates = self._names("date")
+        numbers, words = self.names("number", "boolean", "date"), self.names("text")
         parts: list[Matrix] = []
-        self.dates_ = self._table_vectorizer() if dates else None
-        self.words_ = self._table_vectorizer() if words else None
+        self.learn_dates(features if self.names("date") else None)
         if numbers:
-            if self.dates_ is not None:
-                self.dates_.fit(features.select(dates))
-            raw = self._numbers(features)
+            raw = self.numbers(features)
             # a column without any number holds nothing to learn from, and keeps its place as zeros
             self.imputer_ = SimpleImputer(add_indicator=True, keep_empty_features=True).fit(raw)
             self.scaler_ = StandardScaler(copy=False)
             parts.append(self.scaler_.fit_transform(self.imputer_.transform(raw)))
+        self.words_ = self._table_vectorizer() if words else None
         if self.words_ is not None:
             parts.append(_dense(self.words_.fit_transform(_without_gaps(features.select(words)))))
         if self.schema.text:
             self.text_ = TextEncoder()
-            parts.append(self.text_.fit_transform(self._texts(features)))
+            parts.append(self.text_.fit_transform(self.texts(features)))
         return _beside(parts, features.height)
+
+    def learn_dates(self, features: pl.DataFrame | None, /) -> None:
+        """Begin to learn in parts: how dates are encoded.
+
+        Parameters
+        ----------
+        features : polars.DataFrame or None
+            Rows with the columns of dates; whether a time of day stands in any is all that matters. None: no dates.
+        """
+        self.text_ = self.imputer_ = self.words_ = None
+        self.dates_ = None if features is None else self._table_vectorizer().fit(features.select(self.names("date")))
+
+    def learn_numbers(self, moments: Moments | None, /) -> None:
+        """Learn in parts: how numbers and encoded dates are filled and scaled.
+
+        Parameters
+        ----------
+        moments : Moments or None
+            Of `numbers` of all rows; None where there is no such column.
+        """
+        if moments is not None:
+            self.imputer_ = moments.imputer()
+            self.scaler_ = moments.scaler(self.imputer_)
+
+    def learn_words(self, features: pl.DataFrame | None, /) -> None:
+        """Learn in parts: how words are encoded.
+
+        Parameters
+        ----------
+        features : polars.DataFrame or None
+            Rows with the columns of words; None: there are none.
+        """
+        if features is not None:
+            self.words_ = self._table_vectorizer().fit(features)
+
+    def learn_texts(self, parts: Iterable[list[str]], /, *, mean_length: float, most_keys: int) -> int:
+        """Learn in parts: the features of running text; see `TextEncoder.fit_in_parts`."""
+        self.text_ = TextEncoder()
+        return self.text_.fit_in_parts(parts, mean_length=mean_length, most_keys=most_keys)
 
     def fit(self, features: Features, /) -> Self:
         """Learn the encoding.
@@ -114,15 +156,15 @@ class TableEncoder(BaseEstimator):
             return features
         parts: list[Matrix] = []
         if self.imputer_ is not None:
-            parts.append(self.scaler_.transform(self.imputer_.transform(self._numbers(features))))
+            parts.append(self.scaler_.transform(self.imputer_.transform(self.numbers(features))))
         if self.words_ is not None:
-            parts.append(_dense(self.words_.transform(_without_gaps(features.select(self._names("text"))))))
+            parts.append(_dense(self.words_.transform(_without_gaps(features.select(self.names("text"))))))
         if self.text_ is not None:
-            parts.append(self.text_.transform(self._texts(features)))
+            parts.append(self.text_.transform(self.texts(features)))
         return _beside(parts, features.height)
 
-    def _names(self, *kinds: str) -> list[str]:
-        """Columns of some kinds, running text left out."""
+    def names(self, *kinds: str) -> list[str]:
+        """Names of the columns of some kinds, running text left out."""
         return [c.name for c in self.schema.columns if c.kind in kinds and c.name not in self.schema.text]
 
     def _table_vectorizer(self) -> TableVectorizer:
@@ -135,19 +177,19 @@ class TableEncoder(BaseEstimator):
             datetime=DatetimeEncoder(add_weekday=True, add_total_seconds=False, periodic_encoding="circular"),
         )
 
-    def _numbers(self, features: pl.DataFrame) -> NDArray[np.float64]:
+    def numbers(self, features: pl.DataFrame) -> NDArray[np.float64]:
         """Numbers, truth values and dates as float64, NaN where missing."""
         columns = []
-        for name in self._names("number", "boolean", "date"):
+        for name in self.names("number", "boolean", "date"):
             column = features[name]
             column = column.dt.epoch("us") if column.dtype == pl.Datetime else column
             columns.append(column.cast(pl.Float64).to_numpy())
         raw = np.column_stack(columns)
         if self.dates_ is None:
             return raw
-        return np.hstack([raw, _dense(self.dates_.transform(features.select(self._names("date")))).astype(np.float64)])
+        return np.hstack([raw, _dense(self.dates_.transform(features.select(self.names("date")))).astype(np.float64)])
 
-    def _texts(self, features: pl.DataFrame) -> list[str]:
+    def texts(self, features: pl.DataFrame) -> list[str]:
         """Join the running text of each row; several columns one under the other."""
         columns = [features[name].fill_null("").to_list() for name in self.schema.text]
         return columns[0] if len(columns) == 1 else ["\n".join(row) for row in zip(*columns, strict=True)]

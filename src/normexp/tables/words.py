@@ -1,6 +1,6 @@
 """Running text as sparse features: words and pairs of words; shapes and pieces of words too where texts are short."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, Self, final
 
 import numpy as np
@@ -9,6 +9,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 
 from normexp.tables.csr import Csr, beside, csr, empty, under
 from normexp.tables.ngrams import KeyCounts, Keys, Tokens, pair_keys, piece_keys, single_keys, tokens_of, word_keys
+from normexp.tables.word_counts import KeyTally, counted
 
 _KINDS: Final[dict[str, Callable[[Tokens], list[KeyCounts]]]] = {
     "words, pairs, shapes": word_keys,
@@ -121,14 +122,41 @@ class TextEncoder(TransformerMixin, BaseEstimator):
         csr_matrix of float32, shape (N, D)
             The rows.
         """
-        mean_length = sum(map(len, texts)) / max(len(texts), 1)
-        with_pieces = mean_length <= self.short_characters if self.pieces is None else self.pieces
-        self.kinds_ = _SHORT if with_pieces else _LONG
-        power = 1.0 if with_pieces else self.long_power
+        power = self._choose_kinds(sum(map(len, texts)) / max(len(texts), 1))
         parts = [_learn(texts, _KINDS[kind], self.min_rows, self.max_features, power) for kind in self.kinds_]
         self.keys_ = tuple(part[0] for part in parts)
         self.weights_ = tuple(part[1] for part in parts)
         return self._join([part[2] for part in parts])
+
+    def fit_in_parts(self, parts: Iterable[Sequence[str]], /, *, mean_length: float, most_keys: int) -> int:
+        """Learn the features from texts that do not fit into memory together, in one pass.
+
+        Parameters
+        ----------
+        parts : iterable of sequences of str
+            The training texts, some at a time.
+        mean_length : float
+            Characters of a text on average, which settle what the features are.
+        most_keys : int
+            How many distinct features of each part are counted at once. Up to so many, the result is that of `fit`;
+            where there are more, the rarest are forgotten on the way (see ``word_counts.KeyTally``).
+
+        Returns
+        -------
+        int
+            By how much the number of texts that have a feature may be too small; 0 where nothing was forgotten.
+        """
+        power = self._choose_kinds(mean_length)
+        tallies = [KeyTally(most_keys) for _ in self.kinds_]
+        n_texts = 0
+        for texts in parts:
+            for tokens in tokens_of(texts):
+                n_texts += tokens.n_texts
+                for kind, tally in zip(self.kinds_, tallies, strict=True):
+                    tally.add(_KINDS[kind](tokens), tokens.n_texts)
+        learned = [_kept(*tally.frequencies(), n_texts, self.min_rows, self.max_features, power) for tally in tallies]
+        self.keys_, self.weights_ = tuple(keys for keys, _ in learned), tuple(weights for _, weights in learned)
+        return max(tally.forgotten for tally in tallies)
 
     def transform(self, texts: Sequence[str]) -> Csr:
         """Encode texts.
@@ -153,6 +181,12 @@ class TextEncoder(TransformerMixin, BaseEstimator):
             return empty(0, sum(map(len, self.keys_)))
         return under(rows)
 
+    def _choose_kinds(self, mean_length: float) -> float:
+        """Settle what the features are; return the power of their weights."""
+        with_pieces = mean_length <= self.short_characters if self.pieces is None else self.pieces
+        self.kinds_ = _SHORT if with_pieces else _LONG
+        return 1.0 if with_pieces else self.long_power
+
     def _join(self, parts: list[Csr]) -> Csr:
         """Parts beside one another, each of its length, the whole of length 1."""
         second = self.piece_weight if self.kinds_ == _SHORT else self.pair_weight
@@ -166,19 +200,21 @@ def _learn(
     texts: Sequence[str], blocks: Callable[[Tokens], list[KeyCounts]], min_rows: int, max_features: int, power: float
 ) -> tuple[Keys, NDArray[np.float32], Csr]:
     """Features of one part, their weights, and the weighted training rows."""
-    found: list[tuple[Keys, Csr]] = []
-    for tokens in tokens_of(texts):
-        gathered = blocks(tokens)
-        key = np.concatenate([block.key for block in gathered])
-        distinct, column = np.unique(key, return_inverse=True)
-        text = np.concatenate([block.text for block in gathered])
-        count = np.concatenate([block.times for block in gathered])
-        rows = csr(count, text, column, shape=(tokens.n_texts, len(distinct)))
-        found.append((distinct, rows))
+    found = [counted(blocks(tokens), tokens.n_texts) for tokens in tokens_of(texts)]
     keys = np.unique(np.concatenate([distinct for distinct, _ in found])) if found else np.empty(0, np.uint64)
     frequency = np.zeros(len(keys), np.int64)
     for distinct, rows in found:
         frequency[np.searchsorted(keys, distinct)] += np.bincount(rows.indices, minlength=len(distinct))
+    keys, weights = _kept(keys, frequency, len(texts), min_rows, max_features, power)
+    columns = [_select(distinct, rows, keys) for distinct, rows in found]
+    matrix = under(columns) if columns else empty(0, len(keys))
+    return keys, weights, _weigh(matrix, weights)
+
+
+def _kept(
+    keys: Keys, frequency: NDArray[np.int64], n_texts: int, min_rows: int, max_features: int, power: float
+) -> tuple[Keys, NDArray[np.float32]]:
+    """Features that are frequent enough, and their weights."""
     kept = frequency >= min_rows
     if np.count_nonzero(kept) > max_features:
         # stable: of equally frequent features those with the smaller hash stay, on every machine
@@ -186,20 +222,14 @@ def _learn(
         kept = np.zeros(len(keys), bool)
         kept[order] = True
     keys, frequency = keys[kept], frequency[kept]
-    weights = ((np.log((1 + len(texts)) / (1 + frequency)) + 1) ** power).astype(np.float32)
-    columns = [_select(distinct, rows, keys) for distinct, rows in found]
-    matrix = under(columns) if columns else empty(0, len(keys))
-    return keys, weights, _weigh(matrix, weights)
+    return keys, ((np.log((1 + n_texts) / (1 + frequency)) + 1) ** power).astype(np.float32)
 
 
 def _lookup(blocks: list[KeyCounts], keys: Keys, n_texts: int) -> Csr:
     """Count the known features in some texts."""
     if not blocks or not len(keys):
         return empty(n_texts, len(keys))
-    distinct, column = np.unique(np.concatenate([block.key for block in blocks]), return_inverse=True)
-    text = np.concatenate([block.text for block in blocks])
-    count = np.concatenate([block.times for block in blocks])
-    return _select(distinct, csr(count, text, column, shape=(n_texts, len(distinct))), keys)
+    return _select(*counted(blocks, n_texts), keys)
 
 
 def _select(distinct: Keys, rows: Csr, keys: Keys) -> Csr:

@@ -6,14 +6,15 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
-from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import _check_method_params
 
 from normexp.linear_model import SoftmaxClassifier
 from normexp.linear_model.head import dense
+from normexp.rows import StoredRows
 from normexp.solvers import prefers_rows
 from normexp.trusted.base_logits import logits_of
-from normexp.trusted.folds import Index, Split
+from normexp.trusted.folds import HELD_OUT, Index, Split
+from normexp.trusted.portions import some_labels, some_rows
 
 # More rows, or more numbers, than these make no promise any firmer: 20 000 rows fix a coverage within 0.4 points.
 MOST_ROWS: Final = 20_000
@@ -95,19 +96,20 @@ def cross_fit(
     rows: list[Index] = []
     logits: list[NDArray[Any]] = []
     for number, split in enumerate(splits):
-        held = split.held[drawn[split.held]]
+        held = np.sort(split.held[drawn[split.held]])
         if not len(held):
             continue
         model = _for_fold(base, fitted, len(split.kept), whole=len(np.unique(y[split.kept])) == len(classes))
+        params = _check_method_params(X, fit_params, indices=split.kept)
+        if params.get("checkpoint") is not None:  # one file for each problem
+            params["checkpoint"] = f"{params['checkpoint']}.fold-{number + 1}"
         try:
-            model.fit(
-                _safe_indexing(X, split.kept), y[split.kept], **_check_method_params(X, fit_params, indices=split.kept)
-            )
+            model.fit(some_rows(X, split.kept), some_labels(X, y, split.kept), **params)
         except Exception as error:
             error.add_note(f"{of}: raised by the fit of fold {number + 1} of {len(splits)}.")
             raise
         rows.append(held)
-        logits.append(logits_of(model, _safe_indexing(X, held), source, classes, of=of))
+        logits.append(logits_of(model, some_rows(X, held), source, classes, of=of))
     order = np.argsort(np.concatenate(rows), kind="stable")
     return OutOfFold(np.concatenate(rows)[order], np.concatenate(logits)[order], len(rows))
 
@@ -116,8 +118,12 @@ def affordable_folds(fitted: Any, X: Any, n_classes: int, /) -> int:
     """How many folds the cost of a fit allows: 5, 4 or 3, else 1 for a single hold-out.
 
     The cost is counted and not timed, so that the same rows give the same folds on every machine: passes over the rows
-    times stored numbers times classes. Where a fit does not tell its passes, there are 5 folds.
+    times stored numbers times classes. Where a fit does not tell its passes, there are 5 folds. Of rows outside memory
+    a single hold-out is taken as soon as it has all rows that are scored in any case: each fit reads them some tens of
+    times.
     """
+    if isinstance(X, StoredRows) and HELD_OUT * X.n_rows >= _enough(n_classes):
+        return 1
     solution = getattr(fitted, "solution_", None)
     if solution is None:
         return FOLDS
@@ -139,11 +145,16 @@ def _drawn(splits: list[Split], n_classes: int, seed: int) -> NDArray[np.bool_]:
     """Which rows are scored: all, or as many as are enough."""
     held = np.sort(np.concatenate([split.held for split in splits]))
     chosen = np.zeros(int(held[-1]) + 1, dtype=bool)
-    enough = min(MOST_ROWS, max(FEWEST_ROWS, MOST_NUMBERS // n_classes))
+    enough = _enough(n_classes)
     if len(held) > enough:
         held = np.random.default_rng([seed, 1]).choice(held, enough, replace=False)
     chosen[held] = True
     return chosen
+
+
+def _enough(n_classes: int) -> int:
+    """How many held-out rows are scored at most."""
+    return min(MOST_ROWS, max(FEWEST_ROWS, MOST_NUMBERS // n_classes))
 
 
 def _for_fold(base: Any, fitted: Any, n_kept: int, *, whole: bool) -> Any:

@@ -10,6 +10,7 @@ from scipy import sparse
 
 from normexp.linear_model import SoftmaxClassifier
 from normexp.metrics import log_loss
+from normexp.rows import StoredRows
 from normexp.tables import Schema
 from normexp.tables.encoding import Matrix
 
@@ -22,12 +23,14 @@ FOLDS: Final = 4
 MANY_NUMBERS: Final = 400_000
 
 
-def default_estimator(rows: Matrix, target: NDArray[np.intp], schema: Schema, /, *, seed: int) -> SoftmaxClassifier:
+def default_estimator(
+    rows: Matrix | StoredRows, target: NDArray[np.intp], schema: Schema, /, *, seed: int
+) -> SoftmaxClassifier:
     """A `SoftmaxClassifier` with the penalty for the kind of rows.
 
     Parameters
     ----------
-    rows : ndarray or csr_matrix, shape (N, D)
+    rows : ndarray, csr_matrix or StoredRows, shape (N, D)
         The encoded training rows.
     target : ndarray of intp, shape (N,)
         Their class indices.
@@ -55,16 +58,17 @@ def default_estimator(rows: Matrix, target: NDArray[np.intp], schema: Schema, /,
     return SoftmaxClassifier(C=_walk(rows, target, start, seed=seed), random_state=seed)
 
 
-def _walk(rows: Matrix, target: NDArray[np.intp], start: float, *, seed: int) -> float:
+def _walk(rows: Matrix | StoredRows, target: NDArray[np.intp], start: float, *, seed: int) -> float:
     """The C of least held-out log loss among start * STEP^k, k walking in one direction from 0."""
     n_rows, n_features = rows.shape
     if n_rows < FEWEST_ROWS:
         return start
     wanted = min(n_rows, 20_000, max(2000, 4_000_000 // max(1, n_features)))
     drawn = np.random.default_rng(seed).permutation(n_rows)[:wanted]
+    rows, target = rows.take(drawn) if isinstance(rows, StoredRows) else rows[drawn], target[drawn]
     folds = [
         fold
-        for fold in _folds(drawn, target, whole=wanted * n_features <= MANY_NUMBERS)
+        for fold in _folds(np.arange(wanted), target, whole=wanted * n_features <= MANY_NUMBERS)
         if len(np.unique(target[fold[0]])) > 1 and len(fold[1])
     ]
     losses: dict[int, float] = {}
@@ -98,13 +102,19 @@ def _folds(
         yield used, held[np.isin(target[held], target[used])]
 
 
-def _mean_square(rows: Matrix) -> float:
+def _mean_square(rows: Matrix | StoredRows) -> float:
     """Mean square of the numbers that are not 0 by structure, 1 where all are 0."""
-    if sparse.issparse(rows):
-        total, count = float(np.sum(np.square(rows.data, dtype=np.float64))), rows.nnz
-    else:
-        flat = rows.reshape(-1)
-        total, count = 0.0, flat.size
-        for start in range(0, count, 1 << 22):  # no second copy of the array
-            total += float(np.sum(np.square(flat[start : start + (1 << 22)], dtype=np.float64)))
+    sums = [_squares(part) for part in (rows.batches() if isinstance(rows, StoredRows) else [rows])]
+    total, count = sum(total for total, _ in sums), sum(count for _, count in sums)
     return total / count if total > 0 else 1.0
+
+
+def _squares(rows: Matrix) -> tuple[float, int]:
+    """Sum of squares of the numbers, and how many they are."""
+    if sparse.issparse(rows):
+        return float(np.sum(np.square(rows.data, dtype=np.float64))), rows.nnz
+    flat = rows.reshape(-1)
+    total = 0.0
+    for start in range(0, flat.size, 1 << 22):  # no second copy of the array
+        total += float(np.sum(np.square(flat[start : start + (1 << 22)], dtype=np.float64)))
+    return total, flat.size

@@ -12,10 +12,13 @@ from sklearn.model_selection import StratifiedGroupKFold, check_cv
 
 from normexp.base.errors import DtypeError, NormexpWarning, RangeError
 from normexp.metrics.door import NAMED_ROWS
+from normexp.rows import StoredRows
 
 HELD_OUT: Final = 0.2  # of the rows, where there is one hold-out only
 BY_NATURE: Final = 0.1  # share of repeated rows with other classes from which on rows repeat because they are coarse
 
+# Rows outside memory of which copies are looked for: sorting their fingerprints takes about 50 bytes a row.
+MOST_COMPARED: Final = 1_000_000
 WORTH_SAYING: Final = 0.01  # share of copies from which on somebody should look at them
 
 Index = NDArray[np.intp]
@@ -192,6 +195,16 @@ def _first_of_copies(X: Any, target: Index, *, of: str) -> Index:
 
 def _fingerprints(X: Any, n_rows: int) -> NDArray[np.int64] | None:
     """A 64-bit number for each row that equal rows share; None for rows of unknown kind."""
+    if isinstance(X, StoredRows):
+        if X.n_rows > MOST_COMPARED:
+            return None
+        parts = [_prints_of(part, part.shape[0]) for part in X.batches()]
+        return np.concatenate([part for part in parts if part is not None])
+    return _prints_of(X, n_rows)
+
+
+def _prints_of(X: Any, n_rows: int) -> NDArray[np.int64] | None:
+    """The same for rows in memory."""
     if sparse.issparse(X):
         rows: Any = sparse.csr_matrix(X)  # type: ignore[call-overload]  # X is any sparse matrix or array
         rows.sum_duplicates()

@@ -11,6 +11,7 @@ from sklearn.base import BaseEstimator
 from normexp.base.errors import NormexpWarning
 from normexp.decide import OpenSetDetector
 from normexp.decide.door import finite_sample_rank
+from normexp.rows import StoredRows
 
 MOST_FEATURES: Final = 256  # the distance takes D x D numbers and D^3 operations
 ROWS_A_FEATURE: Final = 2  # fewer rows do not fix a covariance
@@ -114,6 +115,10 @@ def _spread(score: Floats) -> float:
 
 def as_features(X: Any, /) -> Floats | None:
     """The rows as float64 where they are a dense table of numbers that is not too wide; else None."""
+    if isinstance(X, StoredRows):
+        if X.is_sparse or not 1 < X.n_features <= MOST_FEATURES:
+            return None
+        X = np.concatenate([np.empty((0, X.n_features), X.dtype), *X.batches()])
     if sparse.issparse(X):
         return None
     table = np.asarray(X)

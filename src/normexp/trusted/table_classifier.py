@@ -1,8 +1,10 @@
 """A file of rows in, a fitted softmax classifier, and predictions for other files: the whole path as one estimator."""
 
+import contextlib
+import os
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any, Final, Self, final
 
@@ -10,12 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 
-from normexp.base.errors import NormexpWarning
+from normexp.base.errors import InputError, NormexpWarning
+from normexp.linear_model import SoftmaxClassifier
 from normexp.report.labelled import Labelled, TrustEvidence
-from normexp.tables import Predictions, Progress, Source, TableEncoder
+from normexp.rows import Labels
+from normexp.tables import Predictions, Progress, Schema, Source, TableEncoder
 from normexp.tables.encoding import Matrix
 from normexp.trusted.defaults import default_estimator
 from normexp.trusted.judging import class_index, examples, judge, trust_of
+from normexp.trusted.outside_memory import OutsideMemory, Telling, standing
 from normexp.trusted.reporting import gather, joined
 from normexp.trusted.top_reasons import TopReasons
 from normexp.trusted.training import columns_in_words, count_classes, fit_telling, training_facts
@@ -98,7 +103,16 @@ class TableClassifier(ClassifierMixin, BaseEstimator):
         self.min_class_rows = min_class_rows
         self.seed = seed
 
-    def fit(self, source: Source, *, progress: Progress | None = None) -> Self:
+    def fit(
+        self,
+        source: Source,
+        *,
+        progress: Progress | None = None,
+        max_memory: int | None = None,
+        checkpoint: str | os.PathLike[str] | None = None,
+        on_phase: Callable[[str], None] | None = None,
+        on_outside: Callable[[str], None] | None = None,
+    ) -> Self:
         """Learn from every row of a source.
 
         Parameters
@@ -107,6 +121,16 @@ class TableClassifier(ClassifierMixin, BaseEstimator):
             What `open_source` returned; it must name its target.
         progress : callable or None
             Called as ``progress(rows_read, total)``.
+        max_memory : int or None
+            Bytes that the rows, and what is made of them, may take beside the program itself; None: half of what is
+            free. Rows that would take more are encoded block by block into a scratch folder, and read from there.
+        checkpoint : path or None
+            A file for the state of the fit, from which the same call goes on after a kill. With it, rows are always
+            read from a scratch folder. Fits of folds have files beside it.
+        on_phase : callable or None
+            Called with some words for what is done now.
+        on_outside : callable or None
+            Called with a sentence where the rows stay outside memory.
 
         Returns
         -------
@@ -117,24 +141,42 @@ class TableClassifier(ClassifierMixin, BaseEstimator):
         ------
         InputError
             If the rows cannot be learned from; the sentence says why.
+
+        Notes
+        -----
+        Outside memory, the classes, the means and spreads of numbers, the values of columns with few of them and the
+        features of running text are those of all rows. Components of columns with many words are learned from 50 000
+        rows. The penalty is chosen on rows that are drawn as in memory, and the fit ends with the same certificate.
         """
         began = time.monotonic()
         if self.target is not None and source.target is None:
             source = source.with_target(self.target)
         schema = source.infer()
-        block = source.read(schema, with_target=True, progress=progress)
-        classes, index, counts = count_classes(source, block, at_least=self.min_class_rows)
-        encoder = TableEncoder(schema, seed=self.seed)
-        rows = encoder.fit_transform(block.features)
-        del block
-        if self.estimator is None:
-            estimator: Any = default_estimator(rows, index, schema, seed=self.seed)
-        else:
-            estimator = clone(self.estimator)
-        labels: Any = index
-        if self.trusted is not None:
-            estimator, labels = clone(self.trusted).set_params(estimator=estimator), classes[index]
-        estimator, caught = fit_telling(source, estimator, rows, labels)
+        told = Telling(progress, on_phase, on_outside)
+        outside = OutsideMemory.of(source, schema, max_memory, told, always=checkpoint is not None)
+        with standing(checkpoint), contextlib.ExitStack() as stack:
+            rows: Any
+            params: dict[str, Any] = {}
+            if outside is None:
+                encoder, rows, classes, index = self._in_memory(source, schema, progress)
+                counts = count_classes(source, classes, index, at_least=self.min_class_rows)
+            else:
+                self._refuse_what_needs_memory(source)
+                learned = outside.learn(self.seed)
+                encoder, classes, index = learned.encoder, learned.classes, learned.index
+                counts = count_classes(source, classes, index, at_least=self.min_class_rows)
+                names = np.arange(len(classes)) if self.trusted is None else classes
+                rows = stack.enter_context(outside.encoded(learned)).labelled(Labels(names, index))
+                params = {"progress": told.fitting, "checkpoint": checkpoint}
+            told.phase("fitting")
+            if self.estimator is None:
+                estimator: Any = default_estimator(rows, index, schema, seed=self.seed)
+            else:
+                estimator = clone(self.estimator)
+            if self.trusted is not None:
+                estimator = clone(self.trusted).set_params(estimator=estimator)
+            labels = None if outside is not None else index if self.trusted is None else classes[index]
+            estimator, caught = fit_telling(source, estimator, rows, labels, **params)
         self.schema_ = schema
         self.target_ = source.target
         self.features_ = source.features
@@ -147,6 +189,26 @@ class TableClassifier(ClassifierMixin, BaseEstimator):
             source, schema, estimator, caught, counts, width=int(rows.shape[1]), began=began, seed=self.seed
         )
         return self
+
+    def _in_memory(
+        self, source: Source, schema: Schema, progress: Progress | None
+    ) -> tuple[TableEncoder, Matrix, NDArray[Any], NDArray[np.intp]]:
+        """All rows at once: the encoding, the encoded rows, the classes and each row's index."""
+        block = source.read(schema, with_target=True, progress=progress)
+        if block.target is None:
+            raise InputError(f"{source.path}: the classes are needed to fit. Name the target column.")
+        classes, index = np.unique(block.target, return_inverse=True)
+        encoder = TableEncoder(schema, seed=self.seed)
+        return encoder, encoder.fit_transform(block.features), classes, index.astype(np.intp)
+
+    def _refuse_what_needs_memory(self, source: Source) -> None:
+        """Say which estimators cannot read rows in blocks."""
+        estimator = self.estimator
+        if estimator is not None and not isinstance(estimator, SoftmaxClassifier):
+            raise InputError(
+                f"{source.path}: the rows stay outside memory, and {type(estimator).__name__} needs them in memory. "
+                "SoftmaxClassifier reads them in blocks; take it, or allow more memory with max_memory."
+            )
 
     def check(self, source: Source, *, ignore_extra: bool = False) -> None:
         """Refuse a file that does not fit the model, before any work is done.

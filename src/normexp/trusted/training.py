@@ -12,33 +12,31 @@ from numpy.typing import NDArray
 
 from normexp.base.errors import InputError, NormexpWarning, RangeError
 from normexp.report.labelled import TrainingFacts
-from normexp.tables import Block, Schema, Source
+from normexp.tables import Schema, Source
 from normexp.tables.choosing import enumerate_names
 from normexp.trusted.reporting import promises
 from normexp.trusted.trusted_classifier import TrustedClassifier
 
 
 def count_classes(
-    source: Source, block: Block, /, *, at_least: int
-) -> tuple[NDArray[Any], NDArray[np.intp], NDArray[np.intp]]:
-    """Find the classes of a training file, the index of each row's class, and how many rows each has.
+    source: Source, classes: NDArray[Any], index: NDArray[np.intp], /, *, at_least: int
+) -> NDArray[np.intp]:
+    """Count the rows of each class of a training file, and refuse what cannot be learned from.
 
     Parameters
     ----------
     source : Source
         The file, for sentences.
-    block : Block
-        All its rows.
+    classes : ndarray of str or int64, shape (K,)
+        Sorted.
+    index : ndarray of intp, shape (N,)
+        Into the classes, for each row.
     at_least : int
         The fewest rows of a class.
 
     Returns
     -------
-    classes : ndarray of str or int64, shape (K,)
-        Sorted.
-    index : ndarray of intp, shape (N,)
-        Into the classes.
-    counts : ndarray of intp, shape (K,)
+    ndarray of intp, shape (K,)
         Rows of each class.
 
     Raises
@@ -46,9 +44,7 @@ def count_classes(
     InputError
         If there is only one class, or a class has too few rows.
     """
-    if block.target is None:
-        raise InputError(f"{source.path}: the classes are needed to fit. Name the target column.")
-    classes, index, counts = np.unique(block.target, return_inverse=True, return_counts=True)
+    counts = np.bincount(index, minlength=len(classes))
     if len(classes) < 2:
         raise InputError(
             f"{source.path}: the target column {source.target!r} holds one class only, {str(classes[0])!r}, in all "
@@ -67,7 +63,7 @@ def count_classes(
             f"{row}, rows count from 0). Nothing could be held out to check such a class; add rows, join it with "
             "another class, leave it out, or allow it with --min-class-rows 1 (in Python min_class_rows=1)."
         )
-    return classes, index.astype(np.intp), counts
+    return counts
 
 
 def columns_in_words(schema: Schema, /) -> tuple[str, ...]:
@@ -89,7 +85,9 @@ def columns_in_words(schema: Schema, /) -> tuple[str, ...]:
     return (f"array of {shape}" if schema.layout == "dense" else f"{shape} sparse features",)
 
 
-def fit_telling(source: Source, estimator: Any, rows: Any, labels: NDArray[Any], /) -> tuple[Any, list[WarningMessage]]:
+def fit_telling(
+    source: Source, estimator: Any, rows: Any, labels: NDArray[Any] | None, /, **fit_params: Any
+) -> tuple[Any, list[WarningMessage]]:
     """Fit an estimator; pass on what normexp warns of, and keep what others do.
 
     Parameters
@@ -98,10 +96,12 @@ def fit_telling(source: Source, estimator: Any, rows: Any, labels: NDArray[Any],
         The file, for sentences.
     estimator : estimator
         Not fitted.
-    rows : ndarray or csr_matrix, shape (N, D)
+    rows : ndarray, csr_matrix or StoredRows, shape (N, D)
         Encoded rows.
-    labels : ndarray, shape (N,)
-        Their classes.
+    labels : ndarray, shape (N,), or None
+        Their classes; None for stored rows, which know them.
+    **fit_params : dict
+        Passed to the fit.
 
     Returns
     -------
@@ -118,7 +118,7 @@ def fit_telling(source: Source, estimator: Any, rows: Any, labels: NDArray[Any],
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            estimator.fit(rows, labels)
+            estimator.fit(rows, labels, **fit_params)
         except RangeError as error:
             if not isinstance(estimator, TrustedClassifier):
                 raise

@@ -7,7 +7,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import clone
 from sklearn.utils import column_or_1d, get_tags, indexable
-from sklearn.utils._indexing import _safe_indexing
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 
@@ -17,12 +16,14 @@ from normexp.decide import ConformalClassifier, SelectiveClassifier
 from normexp.linear_model import SoftmaxClassifier
 from normexp.linear_model.parameters import check_row_weights
 from normexp.metrics import log_loss
+from normexp.rows import Labels, StoredRows, encode
 from normexp.trusted.adjusting import adjusted_held_out, fit_adjusters, moves_shares, read_calibrate
 from normexp.trusted.answers import Answers
 from normexp.trusted.base_logits import choose_source
 from normexp.trusted.cross_fit import accepts_weight, affordable_folds, cross_fit
 from normexp.trusted.folds import plan_folds
 from normexp.trusted.options import check_shares_of_rows, read_rule
+from normexp.trusted.portions import first_rows, some_rows
 from normexp.trusted.strangers import StrangerDetector
 
 _OF = "TrustedClassifier.fit"
@@ -164,7 +165,7 @@ class TrustedClassifier(Answers):
     def fit(
         self,
         X: Any,
-        y: ArrayLike,
+        y: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
         *,
         groups: ArrayLike | None = None,
@@ -175,9 +176,9 @@ class TrustedClassifier(Answers):
         Parameters
         ----------
         X : rows, length N
-            Whatever the base takes.
+            Whatever the base takes; for a `SoftmaxClassifier` also rows of `normexp.rows` that stay on disk.
         y : array-like, shape (N,)
-            Class labels of any kind.
+            Class labels of any kind. May be left out for stored rows that know their target.
         sample_weight : array-like, shape (N,), optional
             Weights of the rows, for the base and the calibration; rows of weight 0 promise nothing.
         groups : array-like, shape (N,), optional
@@ -204,7 +205,11 @@ class TrustedClassifier(Answers):
         coverage, reject = check_shares_of_rows(self, of=_OF)
         calibrator = read_calibrate(self.calibrate, of=_OF)
         rows, labels = self._read(X, y)
-        self.classes_, target = np.unique(labels, return_inverse=True)
+        self.classes_, target = (
+            (labels.classes, labels.index) if isinstance(labels, Labels) else np.unique(labels, return_inverse=True)
+        )
+        if isinstance(rows, StoredRows):
+            labels = None  # the rows bring them
         weight = check_row_weights(sample_weight, len(target))
         self.prior_ = self._shares(target, weight)
         rule = read_rule(self, self.prior_, of=_OF)
@@ -217,13 +222,13 @@ class TrustedClassifier(Answers):
                 )
             fit_params = {**fit_params, "sample_weight": weight}
         self.estimator_ = clone(base).fit(rows, labels, **fit_params)
-        self.source_ = choose_source(self.estimator_, _safe_indexing(rows, np.arange(_LOOKED_AT) % len(target)), of=_OF)
+        self.source_ = choose_source(self.estimator_, first_rows(rows, _LOOKED_AT, len(target)), of=_OF)
         self._look_at_classes(target, weight)
         seed = self._seed()
         cv = affordable_folds(self.estimator_, rows, len(self.classes_)) if self._automatic() else self.cv
         splits = plan_folds(rows, target, cv, groups=groups, counts=weight > 0, seed=seed, of=_OF)
         held = cross_fit(
-            base, self.estimator_, rows, labels, self.classes_, splits,
+            base, self.estimator_, rows, target if labels is None else labels, self.classes_, splits,
             source=self.source_, fit_params=fit_params, seed=seed, of=_OF,
         )  # fmt: skip
         self.n_fits_, self.n_held_out_ = held.n_fits + 1, len(held.rows)
@@ -240,7 +245,7 @@ class TrustedClassifier(Answers):
         self.loss_after_ = log_loss(truth, honest, sample_weight=heft)
         self.conformal_ = ConformalClassifier(coverage=coverage).fit(honest, truth)
         self.detector_ = StrangerDetector(false_alarm=_FALSE_ALARM if reject is None else reject)
-        self.detector_.fit(honest, truth, _safe_indexing(rows, held.rows))
+        self.detector_.fit(honest, truth, some_rows(rows, held.rows))
         self.selective_ = None if self.target_risk is None else SelectiveClassifier(self.target_risk).fit(honest, truth)
         del rule  # read for its complaints; `predict` reads it anew, so that options may change after the fit
         return self
@@ -251,8 +256,19 @@ class TrustedClassifier(Answers):
         read_calibrate(self.calibrate, of=_OF)
         return self
 
-    def _read(self, X: Any, y: ArrayLike) -> tuple[Any, NDArray[Any]]:
-        """Rows that can be indexed, and labels (N,)."""
+    def _read(self, X: Any, y: ArrayLike | None) -> tuple[Any, Any]:
+        """Rows that can be indexed, and labels (N,); stored rows that know theirs."""
+        if isinstance(X, StoredRows):
+            if self.estimator is not None and not isinstance(self.estimator, SoftmaxClassifier):
+                raise InputError(
+                    f"{_OF}: the rows in {X.where} stay on disk, and {type(self.estimator).__name__} needs them in "
+                    "memory; SoftmaxClassifier reads them in blocks."
+                )
+            rows = X if y is None else X.labelled(encode(y, X.n_rows, of=_OF))
+            if rows.labels is None:
+                raise InputError(f"{_OF}: the rows in {X.where} know no classes and y is None; give the classes.")
+            validate_data(self, rows, reset=True, skip_check_array=True)
+            return rows, rows.labels
         rows, labels = indexable(X, y)
         if labels is None:
             raise InputError(f"{_OF} requires y to be passed, but the target y is None; give the classes of the rows.")
