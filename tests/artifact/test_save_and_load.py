@@ -1,5 +1,6 @@
 """What is saved comes back to the last bit, and a kill at any moment leaves the old file or the new one."""
 
+import io
 import json
 import os
 import subprocess
@@ -16,6 +17,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 import normexp as nx
+from artifact.crafted import container, manifest_of, node, sealed_zip
 from normexp.artifact.container import read_container
 from normexp.artifact.payload import pack
 from normexp.base.errors import ArtifactError
@@ -74,6 +76,49 @@ def test_class_weights_come_back(again):
     X, y = clouds()
     loaded = again(nx.SoftmaxClassifier(class_weight={0: 1.0, 1: 2.0, 2: 0.5}).fit(X, y))
     assert loaded.class_weight == {0: 1.0, 1: 2.0, 2: 0.5}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"Cs": [0.1, 1.0, 10.0]},
+        {"Cs": 3, "class_weight": {0: 1.0, 1: 2.0, 2: 0.5}, "scoring": "accuracy"},
+        {"Cs": 3, "penalty": "elasticnet", "l1_ratios": [0.2, 0.8]},
+        {"Cs": np.array([0.5, 5.0]), "penalty": "group_lasso", "penalty_factor": np.array([1.0, 0.0, 1.0, 2.0, 1.0])},
+    ],
+)
+def test_a_cross_validated_classifier_comes_back_whole(again, options):
+    X, y = clouds()
+    model = nx.SoftmaxClassifierCV(cv=3, **options).fit(X, y)
+    loaded = again(model)
+    assert type(loaded) is nx.SoftmaxClassifierCV
+    assert str(loaded.get_params()) == str(model.get_params())
+    assert set(vars(loaded)) == set(vars(model))
+    assert (loaded.C_, loaded.l1_ratio_) == (model.C_, model.l1_ratio_)
+    for name in ("Cs_", "scores_", "coef_", "intercept_", "classes_", "n_iter_"):
+        mine, its = getattr(loaded, name), getattr(model, name)
+        assert mine.dtype == its.dtype, name
+        assert mine.tobytes() == its.tobytes(), name
+    assert loaded.solution_ == model.solution_
+    assert loaded.suboptimality_ == model.suboptimality_
+    assert loaded.predict_proba(X).tobytes() == model.predict_proba(X).tobytes()
+    assert loaded.predict_top_k(X, 2)[0].tolist() == model.predict_top_k(X, 2)[0].tolist()
+
+
+def test_a_cross_validated_classifier_with_foreign_parts_is_not_saved(tmp_path):
+    """A splitter and a scorer of one's own are not on the list, and a file that named them could name any."""
+    from sklearn.model_selection import StratifiedKFold
+
+    X, y = clouds()
+    for options, part in (
+        ({"cv": StratifiedKFold(3)}, "StratifiedKFold"),
+        ({"cv": 3, "scoring": lambda model, X, y: model.score(X, y)}, "save: "),
+    ):
+        with pytest.raises(ArtifactError, match=part):
+            nx.save(nx.SoftmaxClassifierCV(Cs=2, **options).fit(X, y), tmp_path / "m.nx")
+    with pytest.raises(ArtifactError, match="call fit before save"):
+        nx.save(nx.SoftmaxClassifierCV(), tmp_path / "m.nx")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.fixture(scope="module")
@@ -281,3 +326,45 @@ def test_packing_is_refused_where_reading_would_be(monkeypatch):
     monkeypatch.setattr("normexp.artifact.audit.ALLOWED", {})
     with pytest.raises(ArtifactError, match="may not name"):
         pack(nx.SoftmaxClassifier().fit(*clouds()))
+
+
+def _altered(payload_bytes, alter):
+    """The payload with another schema."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(payload_bytes)) as old, zipfile.ZipFile(stream, "w") as new:
+        for name in old.namelist():
+            content = old.read(name)
+            if name == "schema.json":
+                schema = json.loads(content)
+                alter(schema)
+                content = json.dumps(schema).encode()
+            new.writestr(name, content)
+    return stream.getvalue()
+
+
+def test_a_cross_validated_file_is_held_to_the_list_like_the_others(tmp_path):
+    path, model = tmp_path / "m.nx", nx.SoftmaxClassifierCV(Cs=2, cv=3).fit(*clouds())
+    good = pack(model)
+
+    def refusal(raw):
+        path.write_bytes(raw)
+        with pytest.raises(ArtifactError) as caught:
+            nx.load(path)
+        assert "\n" not in str(caught.value)
+        return str(caught.value)
+
+    def with_attribute(loader, name):
+        def alter(schema):
+            schema["content"]["content"]["more_"] = node(loader, name)
+
+        return container(_altered(good, alter), model_class="SoftmaxClassifierCV")
+
+    assert "names os.system" in refusal(with_attribute("TypeNode", "os.system"))
+    assert "GridSearchCV" in refusal(with_attribute("ObjectNode", "sklearn.model_selection._search.GridSearchCV"))
+    newer = manifest_of(container(good, model_class="SoftmaxClassifierCV")) | {"format_version": 2}
+    assert "format version 2 (written by normexp" in refusal(
+        sealed_zip([("manifest.json", json.dumps(newer)), ("payload.skops", good)])
+    )
+    assert "says it holds a SoftmaxClassifier and holds a SoftmaxClassifierCV" in refusal(container(good))
+    path.write_bytes(container(_altered(good, lambda schema: None), model_class="SoftmaxClassifierCV"))
+    assert nx.load(path).C_ == model.C_

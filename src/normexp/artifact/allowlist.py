@@ -20,6 +20,7 @@ def _of(module: str, names: str) -> frozenset[str]:
 # Our own estimators and the frozen records that they hold.
 NORMEXP: Final = (
     _of("normexp.linear_model.softmax_classifier", "SoftmaxClassifier")
+    | _of("normexp.linear_model.softmax_classifier_cv", "SoftmaxClassifierCV")
     | _of("normexp.linear_model.generative", "LinearDiscriminant NaiveBayesSoftmax")
     | _of("normexp.calibration.temperature", "TemperatureScaling")
     | _of("normexp.calibration.ensemble_temperature", "EnsembleTemperatureScaling")
@@ -131,6 +132,7 @@ TRUSTED: Final = sorted(frozenset().union(*ALLOWED.values()))
 MODELS: Final = frozenset(
     [
         "SoftmaxClassifier",
+        "SoftmaxClassifierCV",
         "TableClassifier",
         "TrustedClassifier",
         "LinearDiscriminant",

@@ -20,7 +20,7 @@ def save(model: Any, path: str | os.PathLike[str], /) -> None:
 
     Parameters
     ----------
-    model : SoftmaxClassifier or TableClassifier
+    model : SoftmaxClassifier, SoftmaxClassifierCV, TableClassifier, TrustedClassifier, or a part of theirs
         The fitted model.
     path : str or path-like
         The file, in a folder that exists; ``.nx`` is the usual suffix. A file that stands there is replaced.
