@@ -11,6 +11,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression, Perceptron
 from sklearn.model_selection import GroupKFold, StratifiedKFold
 from sklearn.naive_bayes import GaussianNB
+from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC, LinearSVC
@@ -199,14 +200,77 @@ def test_what_weights_did_for_rare_classes_is_kept_in_the_balanced_decision():
     model = nx.TrustedClassifier(weighted, objective="balanced").fit(X, y)
     assert model.adjusters_[1].keep_decisions
 
-    def balanced(decided):
-        return metrics.per_class(truth, np.eye(3)[decided], from_logits=False).recall.mean()
-
     def loss(one):
         return metrics.log_loss(truth, one.predict_proba(new), from_logits=False)
 
-    assert balanced(model.predict(new)) > balanced(weighted.fit(X, y).predict(new)) - 0.01
+    assert mean_recall(truth, model.predict(new)) > mean_recall(truth, weighted.fit(X, y).predict(new)) - 0.01
     assert loss(model) < loss(nx.SoftmaxClassifier().fit(X, y)) + 0.01 < loss(weighted) - 0.2
+
+
+def crooked(n, rng):
+    """A common class and two rare ones between which no linear rule is right."""
+    y = rng.choice(3, n, p=[0.9, 0.06, 0.04])
+    x = rng.normal(size=(n, 2)) * np.array([[1.0, 1.0], [3.0, 0.4], [1.0, 1.0]])[y]
+    return x + np.array([[0.0, 0.0], [1.0, 1.0], [0.0, -2.0]])[y], y
+
+
+def mean_recall(truth, decided):
+    return metrics.per_class(truth, np.eye(3)[decided], from_logits=False).recall.mean()
+
+
+@pytest.mark.parametrize(
+    "base",
+    [nx.SoftmaxClassifier(), make_pipeline(StandardScaler(), LogisticRegression())],  # weights of rows, of classes
+)
+def test_the_balanced_objective_has_the_decisions_of_weights_and_the_probabilities_of_none(base, rng):
+    (X, y), (new, truth) = crooked(2000, rng), crooked(20_000, rng)
+    model = nx.TrustedClassifier(base, calibrate=None, objective="balanced").fit(X, y)
+    weighted = clone(base)
+    (name,) = [name for name in base.get_params() if name.split("__")[-1] == "class_weight"]
+    weighted.set_params(**{name: "balanced"}).fit(X, y)
+    assert model.balanced_.share_ == 0.0
+    assert (model.predict(new) == weighted.predict(new)).mean() > 0.9999  # two solvers stop within their tolerances
+    np.testing.assert_allclose(model.predict_proba(new), clone(base).fit(X, y).predict_proba(new), atol=1e-4)
+    assert model.n_fits_ == model.balanced_.n_fits_ == 6
+    moved = nx.TrustedClassifier(base, calibrate=None, adjustment=1.0).fit(X, y)
+    assert moved.balanced_ is None
+    assert mean_recall(truth, model.predict(new)) > mean_recall(truth, moved.predict(new)) + 0.02  # what it is for
+    np.testing.assert_array_equal(model.decide(model.logits(new)), moved.predict(new))  # without the rows
+    np.testing.assert_array_equal(model.set_params(objective=None).predict(new), model.logits(new).argmax(axis=1))
+
+
+def test_where_weights_hardly_move_a_model_the_moved_decision_is_kept(rng):
+    """The leaves of a grown tree hold single classes: weights of rows change no vote."""
+    (X, y), (new, truth) = crooked(2000, rng), crooked(20_000, rng)
+    forest = RandomForestClassifier(60, random_state=0)
+    model = nx.TrustedClassifier(forest, objective="balanced", cv=3).fit(X, y)
+    weighted = RandomForestClassifier(60, random_state=0, class_weight="balanced").fit(X, y)
+    assert model.balanced_.share_ > 0.0
+    assert mean_recall(truth, model.predict(new)) > mean_recall(truth, weighted.predict(new)) + 0.03
+
+
+def test_the_balanced_fit_honours_weights_and_costs_and_is_saved(rng, tmp_path):
+    (X, y), (new, _) = crooked(900, rng), crooked(500, rng)
+    twice = np.where(y == 1, 2.0, 1.0)
+    cost = np.column_stack([1 - np.eye(3), np.full(3, 0.3)])
+    model = nx.TrustedClassifier(objective="balanced", cost_matrix=cost, reject=None, **QUICK).fit(X, y, twice)
+    inner = model.balanced_.estimator_
+    heavy = twice * twice.sum() / (3 * np.bincount(y, twice)[y])
+    np.testing.assert_allclose(inner.coef_, nx.SoftmaxClassifier().fit(X, y, heavy).coef_, atol=1e-5)
+    refused = model.predict_or_reject(new) == -1
+    prob = model.balanced_.scaling_.predict_proba(inner.decision_function(new))
+    np.testing.assert_array_equal(refused, prob.max(axis=1) < 0.7)
+    assert 0.05 < refused.mean() < 0.95
+    nx.save(model, tmp_path / "m.nx")
+    np.testing.assert_array_equal(nx.load(tmp_path / "m.nx").predict_or_reject(new), model.predict_or_reject(new))
+
+
+def test_a_base_that_takes_no_weights_has_its_decision_moved(rng):
+    X, y = crooked(600, rng)
+    model = nx.TrustedClassifier(KNeighborsClassifier(25), objective="balanced", **QUICK).fit(X, y)
+    assert model.balanced_ is None
+    moved = nx.TrustedClassifier(KNeighborsClassifier(25), adjustment=1.0, **QUICK).fit(X, y)
+    np.testing.assert_array_equal(model.predict(X), moved.predict(X))
 
 
 def test_decisions_move_while_probabilities_stay():
@@ -220,10 +284,12 @@ def test_decisions_move_while_probabilities_stay():
         np.testing.assert_array_equal(model.predict_proba(new), prob)
         return model
 
-    balanced = with_options(objective="balanced").predict(new)
-    recall = [metrics.per_class(truth, np.eye(3)[d], from_logits=False).recall.mean() for d in (decided, balanced)]
-    assert recall[1] > recall[0] + 0.05
-    np.testing.assert_array_equal(with_options(adjustment=1.0).predict(new), balanced)
+    balanced = with_options(adjustment=1.0).predict(new)
+    refitted = with_options(objective="balanced").predict(new)
+    first, *others = [
+        metrics.per_class(truth, np.eye(3)[d], from_logits=False).recall.mean() for d in (decided, balanced, refitted)
+    ]
+    assert min(others) > first + 0.05
     np.testing.assert_array_equal(with_options(adjustment=0).predict(new), decided)
     np.testing.assert_array_equal(with_options(prior=[1 / 3] * 3).predict(new), balanced)
     np.testing.assert_array_equal(with_options(thresholds=plain.prior_).predict(new), balanced)

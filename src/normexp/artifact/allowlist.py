@@ -42,6 +42,7 @@ NORMEXP: Final = (
     | _of("normexp.report.labelled", "TrainingFacts")
     | _of("normexp.trusted.labelled", "TrainingFacts")  # where files written before 0.2 found it
     | _of("normexp.trusted.trusted_classifier", "TrustedClassifier")
+    | _of("normexp.trusted.balanced_fit", "BalancedFit")
     | _of("normexp.trusted.strangers", "StrangerDetector")
     | _of("normexp.tables.source", "Column Schema")
     | _of("normexp.tables.encoding", "TableEncoder")

@@ -116,13 +116,13 @@ def fit_adjusters(
         return adjusters
 
     def add(one: Any, z: NDArray[Any]) -> NDArray[Any]:
-        with _silent_about_classes():
+        with silent_about_classes():
             adjusters.append(one.fit(z, target, sample_weight=weight))
         return np.asarray(one.transform(z))
 
     z = logits
     if counted and np.isneginf(logits).any():
-        adjusters.append(_raised_zeros(logits, target, weight))
+        adjusters.append(raised_zeros(logits, target, weight))
         z = np.asarray(adjusters[0].transform(z))
     if moved:
         z = add(ShareMatching(), z)
@@ -156,7 +156,7 @@ def adjusted_held_out(
         if len(np.unique(target[kept])) < 2:
             return np.asarray(adjusted(adjusters, logits), dtype=np.float64)
         for adjuster in adjusters:
-            with _silent_about_classes():
+            with silent_about_classes():
                 one = adjuster
                 if not isinstance(adjuster, Identity):  # which holds one number, the floor under zeros
                     one = clone(getattr(adjuster, "calibrator_", adjuster))
@@ -166,9 +166,9 @@ def adjusted_held_out(
     return out
 
 
-def _raised_zeros(logits: NDArray[Any], target: NDArray[np.intp], weight: Floats) -> Identity:
+def raised_zeros(logits: NDArray[Any], target: NDArray[np.intp], weight: Floats) -> Identity:
     """The logits as they are, but with a floor under probabilities of 0."""
-    with _silent_about_classes():
+    with silent_about_classes():
         floor = Identity().fit(logits, target, sample_weight=weight)
     if floor.floor_ is None:  # no class happened that was given 0 here; one will elsewhere
         log_prob = np.asarray(log_softmax(logits), dtype=np.float64)
@@ -178,7 +178,7 @@ def _raised_zeros(logits: NDArray[Any], target: NDArray[np.intp], weight: Floats
 
 
 @contextmanager
-def _silent_about_classes() -> Iterator[None]:
+def silent_about_classes() -> Iterator[None]:
     """Without what is said of classes that lack rows: `TrustedClassifier` says it once, by name."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r"\w+\.fit: .* have no row among", category=NormexpWarning)

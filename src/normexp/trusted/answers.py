@@ -12,6 +12,7 @@ from normexp.decide import ConformalClassifier, SelectiveClassifier
 from normexp.explain import contributions
 from normexp.ops import log_softmax, softmax
 from normexp.trusted.adjusting import adjusted
+from normexp.trusted.balanced_fit import BalancedFit
 from normexp.trusted.base_logits import logits_of
 from normexp.trusted.options import read_rule
 from normexp.trusted.strangers import StrangerDetector
@@ -31,6 +32,8 @@ class Answers(ClassifierMixin, BaseEstimator):
     conformal_: ConformalClassifier
     detector_: StrangerDetector
     selective_: SelectiveClassifier | None
+    balanced_: BalancedFit | None = None  # of those in model files from before it was there
+    objective: str | None
     reject: float | None
     reject_label: Any
 
@@ -61,12 +64,17 @@ class Answers(ClassifierMixin, BaseEstimator):
 
     def predict(self, X: Any) -> NDArray[Any]:
         """Decide for a class of each row, (N,), under the costs, prior, objective and thresholds that were given."""
-        decided = self.decide(self.logits(X))
+        decided = self.decide(self.logits(X), X)
         return np.asarray(self.classes_[decided])
 
-    def decide(self, logits: ArrayLike, /) -> NDArray[np.intp]:
-        """Index of the decided class from honest logits (N, K)."""
-        return read_rule(self, self.prior_, of="TrustedClassifier.predict").decide(np.asarray(logits))
+    def decide(self, logits: ArrayLike, /, X: Any = None) -> NDArray[np.intp]:
+        """Index of the decided class, (N,), from honest logits (N, K).
+
+        With ``objective="balanced"`` a second fit decides, which needs the rows X too; without them the decision
+        is that of ``adjustment=1``.
+        """
+        rule = read_rule(self, self.prior_, of="TrustedClassifier.predict")
+        return rule.decide(self._decisive(np.asarray(logits), X))
 
     def predict_set(self, X: Any) -> NDArray[np.bool_]:
         """Whether each class is in the set of each row, (N, K); sets hold the truth with probability `coverage`."""
@@ -88,16 +96,17 @@ class Answers(ClassifierMixin, BaseEstimator):
         the error rate below `target_risk`, or when refusing costs less than any decision.
         """
         z = self.logits(X)
-        refused = self.refuses(z, self.score_unknown(X, z))
+        refused = self.refuses(z, self.score_unknown(X, z), X)
         label = self._reject_label()
-        decided = self.classes_[self.decide(z)]
+        decided = self.classes_[self.decide(z, X)]
         out = decided.astype(np.result_type(decided, np.asarray(label)) if _alike(decided, label) else object)
         out[refused] = label
         return np.asarray(out)
 
-    def refuses(self, logits: NDArray[Any], unknown_score: NDArray[np.float64], /) -> NDArray[np.bool_]:
-        """Whether rows are refused, (N,), from their honest logits (N, K) and unknown scores (N,)."""
-        refused = read_rule(self, self.prior_, of="TrustedClassifier.predict_or_reject").refuses(logits)
+    def refuses(self, logits: NDArray[Any], unknown_score: NDArray[np.float64], /, X: Any = None) -> NDArray[np.bool_]:
+        """Whether rows are refused, (N,), from their honest logits (N, K), unknown scores (N,) and, as `decide`, X."""
+        rule = read_rule(self, self.prior_, of="TrustedClassifier.predict_or_reject")
+        refused = rule.refuses(self._decisive(logits, X))
         if self.reject:
             refused |= unknown_score > self.detector_.threshold_
         if self.selective_ is not None:
@@ -141,6 +150,12 @@ class Answers(ClassifierMixin, BaseEstimator):
         from normexp.trusted.reporting import write_report  # noqa: PLC0415  (the page needs optional packages)
 
         write_report(self, X, y, path)
+
+    def _decisive(self, logits: NDArray[Any], X: Any) -> NDArray[Any]:
+        """Logits to decide by, (N, K): the honest ones, or those of the balanced fit at the same shares."""
+        if self.balanced_ is None or self.objective != "balanced" or X is None:
+            return logits
+        return self.balanced_.decisive(logits, X)
 
     def _reject_label(self) -> Any:
         if self.reject_label is not None:

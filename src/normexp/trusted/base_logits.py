@@ -10,6 +10,7 @@ from normexp.calibration.rows import read_logits
 from normexp.ops import softmax
 
 SAME: Final = 1e-4  # probabilities that differ by less come from the same logits (float32 models among them)
+LOOKED_AT: Final = 32  # rows on which a decision function and probabilities are compared
 SOURCES: Final = ("decision_function", "predict_log_proba", "predict_proba")
 
 

@@ -78,8 +78,8 @@ def trust_of(
     """
     names = np.array([str(label) for label in classes])
     score = model.score_unknown(rows, logits)
-    decision = names[model.decide(logits)].astype(object)
-    decision[model.refuses(logits, score)] = UNKNOWN
+    decision = names[model.decide(logits, rows)].astype(object)
+    decision[model.refuses(logits, score, rows)] = UNKNOWN
     escaped = [name.replace("\\", "\\\\").replace("|", "\\|") for name in names.tolist()]
     order = np.argsort(-logits, axis=1, kind="stable")
     inside = np.take_along_axis(model.conformal_.predict_set(logits), order, axis=1)

@@ -81,8 +81,8 @@ def gather(model: Any, X: Any, logits: NDArray[Any], /) -> TrustEvidence:
         base_logits=model.base_logits(X),
         sets=model.conformal_.predict_set(logits),
         unknown=score > model.detector_.threshold_,
-        refused=model.refuses(logits, score),
-        decided=model.decide(logits),
+        refused=model.refuses(logits, score, X),
+        decided=model.decide(logits, X),
         coverage=float(model.coverage),
         reject=float(model.reject or 0.0),
         rule=in_words(model),
@@ -139,8 +139,22 @@ def promises(model: Any, /) -> tuple[tuple[str, str], ...]:
         told.append(("unknown", sentence if finite else "no row, since too few rows were held out to set a threshold"))
     rule = in_words(model)
     if rule:
+        second = getattr(model, "balanced_", None)
+        if model.objective == "balanced" and second is not None:
+            rule += _by_second(second)
         told.append(("decisions", rule))
     return tuple(told)
+
+
+def _by_second(second: Any) -> str:
+    """Which fit decides, and what that is worth on held-out rows."""
+    if second.share_ == 1.0:
+        return ", by moved logits, which beat a second fit with balanced classes"
+    which = "by a second fit with balanced classes"
+    if second.share_:
+        which += f" pooled with {100 * second.share_:g} % of the first"
+    recall = second.recall_[round(second.share_ * (len(second.recall_) - 1))]
+    return f", {which}; mean recall of held-out rows: {recall:.4g}, and {second.recall_[-1]:.4g} by moved logits"
 
 
 def class_indices(classes: NDArray[Any], y: ArrayLike, /) -> NDArray[np.intp]:

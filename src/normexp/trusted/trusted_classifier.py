@@ -19,7 +19,8 @@ from normexp.metrics import log_loss
 from normexp.rows import Labels, StoredRows, encode
 from normexp.trusted.adjusting import adjusted_held_out, fit_adjusters, moves_shares, read_calibrate
 from normexp.trusted.answers import Answers
-from normexp.trusted.base_logits import choose_source
+from normexp.trusted.balanced_fit import fit_balanced
+from normexp.trusted.base_logits import LOOKED_AT, choose_source
 from normexp.trusted.cross_fit import accepts_weight, affordable_folds, cross_fit
 from normexp.trusted.folds import plan_folds
 from normexp.trusted.options import check_shares_of_rows, read_rule
@@ -27,7 +28,6 @@ from normexp.trusted.portions import first_rows, some_rows
 from normexp.trusted.strangers import StrangerDetector
 
 _OF = "TrustedClassifier.fit"
-_LOOKED_AT = 32  # rows on which a base's decision function and probabilities are compared
 _FALSE_ALARM = 0.05  # of the unknown score's threshold where nothing is refused
 
 
@@ -58,9 +58,10 @@ class TrustedClassifier(Answers):
         Folds whose held-out rows everything is set on; 1 holds out a fifth once. "auto" takes as many as the cost of
         the fit allows, told by the solver of `SoftmaxClassifier`.
     objective : {None, "balanced"}, default None
-        "balanced" decides as if all classes came equally often.
+        "balanced" decides as if all classes came equally often, by a second set of fits with balanced classes where
+        the base takes weights; this doubles the cost. ``adjustment=1`` costs nothing and only moves the decision.
     adjustment : float, optional
-        Logit adjustment of another strength: 0 is none, 1 is "balanced".
+        Logit adjustment: 0 is none, 1 moves decisions to classes that come equally often.
     thresholds : array-like, shape (K,), optional
         How probable each class should be before it is named (see `normexp.decide.threshold_decision`).
     target_risk : float, optional
@@ -84,8 +85,11 @@ class TrustedClassifier(Answers):
         Scores how strange rows are; its threshold is set for `reject`.
     selective_ : SelectiveClassifier or None
         With `target_risk` only.
+    balanced_ : BalancedFit or None
+        The second fit that decides for ``objective="balanced"``, where there is one; ``balanced_.n_fits_`` counts its
+        own.
     n_fits_ : int
-        Fits of the base in all, that on all rows included.
+        Fits of the base, that on all rows included.
     n_held_out_ : int
         Rows that calibration and promises rest on.
     loss_before_, loss_after_ : float
@@ -110,7 +114,8 @@ class TrustedClassifier(Answers):
     on one side.
 
     The unknown score reads generalised entropy and, where X is a dense array of up to 256 columns, relative
-    Mahalanobis distance and the distance from the middle of all rows. Cost: one fit for each fold and one more.
+    Mahalanobis distance and the distance from the middle of all rows. Cost: one fit for each fold and one more; twice
+    that with ``objective="balanced"`` around a base that takes weights and was given none.
 
     Whatever else the base can do (``coef_``, ``predict_top_k``, ...) is passed on to `estimator_`.
 
@@ -222,7 +227,7 @@ class TrustedClassifier(Answers):
                 )
             fit_params = {**fit_params, "sample_weight": weight}
         self.estimator_ = clone(base).fit(rows, labels, **fit_params)
-        self.source_ = choose_source(self.estimator_, first_rows(rows, _LOOKED_AT, len(target)), of=_OF)
+        self.source_ = choose_source(self.estimator_, first_rows(rows, LOOKED_AT, len(target)), of=_OF)
         self._look_at_classes(target, weight)
         seed = self._seed()
         cv = affordable_folds(self.estimator_, rows, len(self.classes_)) if self._automatic() else self.cv
@@ -247,6 +252,12 @@ class TrustedClassifier(Answers):
         self.detector_ = StrangerDetector(false_alarm=_FALSE_ALARM if reject is None else reject)
         self.detector_.fit(honest, truth, some_rows(rows, held.rows))
         self.selective_ = None if self.target_risk is None else SelectiveClassifier(self.target_risk).fit(honest, truth)
+        self.balanced_ = None
+        if self.objective == "balanced" and not self.moved_:
+            self.balanced_ = fit_balanced(
+                base, rows, target, weight, self.prior_, splits,
+                held=honest, rows=held.rows, fit_params=fit_params, seed=seed, of=_OF,
+            )  # fmt: skip
         del rule  # read for its complaints; `predict` reads it anew, so that options may change after the fit
         return self
 
