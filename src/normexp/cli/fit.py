@@ -9,7 +9,7 @@ import typer
 from normexp.base.errors import InputError
 from normexp.base.memory import read_size
 from normexp.cli.console import console, new_table, say, write_json
-from normexp.cli.options import JsonOption, SeedOption, TableArgument
+from normexp.cli.options import CostOption, JsonOption, SeedOption, TableArgument
 from normexp.cli.paths import require_output
 
 DEFAULT_COVERAGE: Final = 0.9
@@ -68,6 +68,7 @@ def fit(
     balanced: Annotated[
         bool, typer.Option("--balanced", help="Decide as if all classes came equally often; probabilities stay.")
     ] = False,
+    cost: CostOption = None,
     plain: Annotated[
         bool, typer.Option("--plain", help="The bare model: not calibrated, no sets, no unknown rows, no folds.")
     ] = False,
@@ -105,16 +106,18 @@ def fit(
     The model is fitted on all rows, and on the rows outside each of five folds (fewer where a fit is long) to see how
     it does on rows that it does not know. That settles calibration, sets and what counts as unknown.
     """
-    require_output(output, inputs=(table,))
+    require_output(output, inputs=(table,) if cost is None else (table, cost))
     if checkpoint is not None:
         require_output(checkpoint, inputs=(table, output))
     room = None if max_memory is None else read_size(max_memory, of="fit: --max-memory")
-    if plain and (balanced or coverage != DEFAULT_COVERAGE or reject != DEFAULT_REJECT):
-        raise InputError("fit: --plain makes a model without promises; leave out --coverage, --reject and --balanced.")
+    if plain and (balanced or cost is not None or coverage != DEFAULT_COVERAGE or reject != DEFAULT_REJECT):
+        raise InputError(
+            "fit: --plain makes a model without promises; leave out --coverage, --reject, --balanced and --cost."
+        )
     from normexp.artifact import save
     from normexp.cli.progress import ProgressBar
     from normexp.report.labelled import as_mapping
-    from normexp.tables import open_source
+    from normexp.tables import open_source, read_costs
     from normexp.trusted import TableClassifier, TrustedClassifier
 
     estimator = None
@@ -132,6 +135,7 @@ def fit(
             coverage=coverage,
             reject=reject,
             objective=objective,
+            cost_matrix=None if cost is None else read_costs(cost),
             cv="auto",
             random_state=seed,
         ).check()

@@ -22,3 +22,12 @@ SeedOption = Annotated[
 IgnoreExtraOption = Annotated[
     bool, typer.Option("--ignore-extra", help="Pass over columns that the model does not know.")
 ]
+CostOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--cost",
+        metavar="FILE",
+        help="Decide for the least expected cost: a CSV of costs, the true class in the first column, the decisions "
+        "(the classes, and unknown for refusing) in the header.",
+    ),
+]

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from normexp.cli.console import write_json
-from normexp.cli.options import IgnoreExtraOption, JsonOption, ModelArgument, TableArgument
+from normexp.cli.options import CostOption, IgnoreExtraOption, JsonOption, ModelArgument, TableArgument
 from normexp.cli.paths import require_output
 
 
@@ -24,6 +24,7 @@ def predict(
     top_k: Annotated[
         int | None, typer.Option("--top-k", min=1, metavar="K", help="Also write the K most probable classes.")
     ] = None,
+    cost: CostOption = None,
     ignore_extra: IgnoreExtraOption = False,
     json: JsonOption = False,
 ) -> None:
@@ -37,16 +38,21 @@ def predict(
     Examples:
       normexp predict model.nx new.csv -o predictions.csv
       normexp predict model.nx new.parquet -o predictions.parquet --top-k 5
+      normexp predict model.nx new.csv -o decisions.csv --cost costs.csv
+
+    --cost takes the place of the costs that the model was fitted with, if any; it moves the decision alone.
 
     Rows are read, predicted and written some thousand at a time: the memory does not grow with their number.
     """
-    require_output(output, suffixes=(".csv", ".parquet"), inputs=(model, table))
+    require_output(output, suffixes=(".csv", ".parquet"), inputs=(model, table, *([] if cost is None else [cost])))
     from normexp.artifact import load
     from normexp.cli.progress import ProgressBar
     from normexp.cli.sources import open_for
-    from normexp.tables import write_predictions
+    from normexp.tables import read_costs, write_predictions
 
     classifier, source = open_for(load(model), table, ignore_extra=ignore_extra)
+    if cost is not None:
+        classifier.decide_by_costs(read_costs(cost))
     with ProgressBar("predicting") as progress:
         rows = write_predictions(
             classifier.predict_batches(source, top_k=top_k, ignore_extra=ignore_extra), output, progress=progress

@@ -1,6 +1,7 @@
 """Floor 4: files of rows in, encoded features out, and files that are written whole or not at all."""
 
 from normexp.base.atomic import write_atomically
+from normexp.tables.costs import read_costs
 from normexp.tables.encoding import TableEncoder
 from normexp.tables.opening import open_source
 from normexp.tables.predictions import Predictions
@@ -18,6 +19,7 @@ __all__ = [
     "TableEncoder",
     "TextEncoder",
     "open_source",
+    "read_costs",
     "write_atomically",
     "write_predictions",
 ]

@@ -14,7 +14,7 @@ from normexp.ops import log_softmax, softmax
 from normexp.trusted.adjusting import adjusted
 from normexp.trusted.balanced_fit import BalancedFit
 from normexp.trusted.base_logits import logits_of
-from normexp.trusted.options import read_rule
+from normexp.trusted.options import UNKNOWN, read_rule
 from normexp.trusted.strangers import StrangerDetector
 
 # Fitting the base alone would leave it without its calibration.
@@ -160,7 +160,7 @@ class Answers(ClassifierMixin, BaseEstimator):
     def _reject_label(self) -> Any:
         if self.reject_label is not None:
             return self.reject_label
-        return -1 if self.classes_.dtype.kind in "iuf" else "unknown"
+        return -1 if self.classes_.dtype.kind in "iuf" else UNKNOWN
 
     def __getattr__(self, name: str) -> Any:
         fitted = vars(self).get("estimator_")

@@ -1,6 +1,6 @@
 """From logits to predictions, from labels to class indices, and a short text to show which row it is."""
 
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -12,8 +12,7 @@ from normexp.tables import Block, Predictions, Schema, Source
 from normexp.tables.choosing import nearest
 from normexp.tables.predictions import Trust
 from normexp.tables.source import EXAMPLE_CHARACTERS
-
-UNKNOWN: Final = "unknown"
+from normexp.trusted.options import UNKNOWN
 
 
 def judge(logits: NDArray[np.float64], classes: NDArray[Any], /, *, top_k: int | None) -> Predictions:

@@ -1,7 +1,8 @@
 """The options of `TrustedClassifier`, looked at before any work is done, and the decisions that follow from them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,8 @@ from normexp.decide import cost_decision
 from normexp.decide.door import read_share
 from normexp.decide.shares import read_shares, read_thresholds
 from normexp.ops import softmax
+
+UNKNOWN: Final = "unknown"  # what a refused row is called where nobody says otherwise
 
 Floats = NDArray[np.float64]
 
@@ -92,8 +95,7 @@ def read_rule(model: Any, share: Floats, /, *, of: str) -> Rule:
     shift = shift - strength * np.log(share)
     if model.thresholds is not None:
         shift = shift - np.log(read_thresholds(model.thresholds, k, of=of))
-    cost = None if model.cost_matrix is None else _read_cost(model.cost_matrix, k, of=of)
-    return Rule(shift, cost)
+    return Rule(shift, read_cost(model, k, of=of))
 
 
 def in_words(model: Any, /) -> str:
@@ -112,9 +114,29 @@ def in_words(model: Any, /) -> str:
     return ", ".join(words)
 
 
-def _read_cost(cost_matrix: Any, n_classes: int, *, of: str) -> Floats:
-    """A cost matrix whose every complaint bears the name of the one who asks."""
-    cost: Floats = np.asarray(cost_matrix, dtype=np.float64)
+def read_cost(model: Any, n_classes: int, /, *, of: str) -> Floats | None:
+    """The cost matrix of a `TrustedClassifier`, (K, K) or (K, K + 1); None where it has none.
+
+    Parameters
+    ----------
+    model : TrustedClassifier
+        With `classes_` where its costs bear names.
+    n_classes : int
+        K.
+    of : str
+        Who asks, for sentences.
+
+    Raises
+    ------
+    ShapeError, RangeError, InputError
+        If the costs do not fit the classes, or say that the right decision costs more than a wrong one.
+    """
+    given = model.cost_matrix
+    if given is None:
+        return None
+    if isinstance(given, Mapping):
+        given = _in_order(given, model, of=of)
+    cost: Floats = np.asarray(given, dtype=np.float64)
     if cost.ndim != 2 or cost.shape[0] != n_classes or cost.shape[1] not in {n_classes, n_classes + 1}:
         raise ShapeError(
             f"{of}: cost_matrix has shape {cost.shape}; one row for each true class and one column for each decision, "
@@ -125,6 +147,42 @@ def _read_cost(cost_matrix: Any, n_classes: int, *, of: str) -> Floats:
     except RangeError as error:
         raise RangeError(str(error).replace("cost_decision", of)) from None
     return cost
+
+
+def _in_order(given: Mapping[Any, Mapping[Any, float]], model: Any, *, of: str) -> list[list[float]]:
+    """Rows and columns of costs with names, in the order of the classes; the one for refusing comes last."""
+    names = [str(label) for label in model.classes_.tolist()]
+    refused = UNKNOWN if model.reject_label is None else str(model.reject_label)
+    costs = {str(true): {str(label): cost for label, cost in row.items()} for true, row in given.items()}
+    _look_at_names(list(costs), names, (), f"{of}: the rows of cost_matrix", "true class")
+    columns = names
+    for true in names:
+        allowed = () if refused in names else (refused,)
+        _look_at_names(
+            list(costs[true]), names, allowed, f"{of}: the costs (cost_matrix) of the true class {true!r}", "decision"
+        )
+        columns = [*names, *(name for name in allowed if name in costs[names[0]])]
+        if len(costs[true]) != len(columns):
+            raise InputError(
+                f"{of}: cost_matrix says what {refused!r} costs for some true classes only; say it for all or for none."
+            )
+    return [[costs[true][decided] for decided in columns] for true in names]
+
+
+def _look_at_names(found: list[str], names: list[str], more: tuple[str, ...], where: str, what: str) -> None:
+    """Refuse names of no class, and classes without a name."""
+    strange = [name for name in found if name not in names and name not in more]
+    if strange:
+        also = f" and {more[0]!r}, for refusing," if more else ""
+        raise InputError(f"{where} name {strange[0]!r}; the classes {_listed(names)}{also} would be right.")
+    missing = [name for name in names if name not in found]
+    if missing:
+        raise InputError(f"{where} lack {_listed(missing)}; each class is needed as {what}.")
+
+
+def _listed(names: list[str]) -> str:
+    """The first few names."""
+    return ", ".join(map(repr, names[:6])) + (f", ... ({len(names)} in all)" if len(names) > 6 else "")
 
 
 def check_shares_of_rows(model: Any, /, *, of: str) -> tuple[float, float | None]:

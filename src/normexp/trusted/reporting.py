@@ -12,7 +12,7 @@ from sklearn.utils import column_or_1d
 
 from normexp.base.errors import InputError, MissingExtraError
 from normexp.report.labelled import Labelled, TrustEvidence
-from normexp.trusted.options import in_words
+from normexp.trusted.options import in_words, read_cost
 
 _SHOWN = 6  # columns of a row that is shown
 _CHARACTERS = 120
@@ -86,7 +86,7 @@ def gather(model: Any, X: Any, logits: NDArray[Any], /) -> TrustEvidence:
         coverage=float(model.coverage),
         reject=float(model.reject or 0.0),
         rule=in_words(model),
-        cost=None if model.cost_matrix is None else np.asarray(model.cost_matrix, dtype=np.float64),
+        cost=read_cost(model, len(model.classes_), of="TrustedClassifier.report"),
         promises=promises(model),
     )
 

@@ -4,7 +4,7 @@ import contextlib
 import os
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Final, Self, final
 
@@ -20,6 +20,7 @@ from normexp.tables import Predictions, Progress, Schema, Source, TableEncoder
 from normexp.tables.encoding import Matrix
 from normexp.trusted.defaults import default_estimator
 from normexp.trusted.judging import class_index, examples, judge, trust_of
+from normexp.trusted.options import read_cost
 from normexp.trusted.outside_memory import OutsideMemory, Telling, standing
 from normexp.trusted.reporting import gather, joined
 from normexp.trusted.top_reasons import TopReasons
@@ -227,6 +228,29 @@ class TableClassifier(ClassifierMixin, BaseEstimator):
         """
         known = () if self.target_ is None else (self.target_,)
         source.check(self.schema_, known=known, features=self.features_, ignore_extra=ignore_extra)
+
+    def decide_by_costs(self, costs: Mapping[str, Mapping[str, float]], /) -> None:
+        """Let decisions follow other costs from now on.
+
+        Parameters
+        ----------
+        costs : mapping of str to mapping of str to float
+            ``costs[true][decided]``, with a column "unknown" where refusing has a price.
+
+        Raises
+        ------
+        InputError
+            If the model is a bare one, which takes no decisions beside its labels.
+        NormexpError
+            If the costs do not fit the classes.
+        """
+        if not isinstance(self.estimator_, TrustedClassifier):
+            raise InputError(
+                "the model was fitted with --plain, and decides for the most probable class only; fit it without "
+                "--plain to decide by costs."
+            )
+        self.estimator_.set_params(cost_matrix={true: dict(row) for true, row in costs.items()})
+        read_cost(self.estimator_, len(self.classes_), of="costs")
 
     def decision_function(self, rows: Matrix, /) -> NDArray[np.float64]:
         """Logits of encoded rows; two classes have the logits 0 and d.

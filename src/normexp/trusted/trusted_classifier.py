@@ -1,6 +1,7 @@
 """A classifier whose probabilities, sets, refusals and decisions can be acted on, around any classifier."""
 
 import warnings
+from collections.abc import Mapping
 from typing import Any, Self, final
 
 import numpy as np
@@ -48,9 +49,9 @@ class TrustedClassifier(Answers):
         Share of new rows whose set shall hold the true class.
     reject : float or None, default 0.05
         Share of rows of known classes that may be called unknown; None or 0: no row is.
-    cost_matrix : array-like, shape (K, K) or (K, K + 1), optional
+    cost_matrix : array-like, shape (K, K) or (K, K + 1), or dict of dicts, optional
         ``cost_matrix[true, decided]``: `predict` decides for the least expected cost. One more column is what refusing
-        costs in `predict_or_reject`.
+        costs in `predict_or_reject`. With names, ``cost_matrix[true][decided]``, it bears that of `reject_label`.
     prior : array-like, shape (K,), optional
         How often the classes will come where decisions are made, if otherwise than in training. It moves decisions;
         probabilities keep the shares of the training rows (`normexp.calibration.PriorShift` moves them).
@@ -143,7 +144,7 @@ class TrustedClassifier(Answers):
         calibrate: Any = "auto",
         coverage: float = 0.9,
         reject: float | None = 0.05,
-        cost_matrix: ArrayLike | None = None,
+        cost_matrix: ArrayLike | Mapping[Any, Mapping[Any, float]] | None = None,
         prior: ArrayLike | None = None,
         cv: Any = 5,
         objective: str | None = None,

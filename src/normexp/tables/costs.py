@@ -1,0 +1,95 @@
+"""What each decision costs, from a small table with the names of the classes on two sides."""
+
+import csv
+import io
+import math
+from pathlib import Path
+
+from normexp.base.errors import InputError
+from normexp.tables.choosing import enumerate_names
+
+Costs = dict[str, dict[str, float]]
+
+
+def read_costs(path: Path, /) -> Costs:
+    r"""Read a cost matrix: a CSV (or TSV) file with a header of decisions and true classes in the first column.
+
+    Parameters
+    ----------
+    path : Path
+        The file. The cell above the true classes may hold anything.
+
+    Returns
+    -------
+    dict of str to dict of str to float
+        ``costs[true][decided]``, as `TrustedClassifier(cost_matrix=...)` takes it.
+
+    Raises
+    ------
+    InputError
+        If a name comes twice or is missing, a row is too short or too long, or a cost is no number; the sentence names
+        the line, counted from 1.
+    OSError
+        If the file cannot be read.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "costs.csv"
+    >>> _ = path.write_text("true,ham,spam,unknown\nham,0,10,2\nspam,1,0,0.5\n")
+    >>> read_costs(path)["ham"]
+    {'ham': 0.0, 'spam': 10.0, 'unknown': 2.0}
+    """
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{path}: byte {error.start} is no UTF-8 text; a CSV file of costs would be right. Save it as CSV (UTF-8)."
+        ) from None
+    separator = "\t" if path.suffix.lower() == ".tsv" else ","
+    reader = csv.reader(io.StringIO(text), delimiter=separator)
+    try:
+        lines = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if any(map(str.strip, row))]
+    except csv.Error as error:
+        raise InputError(
+            f"{path}: line {reader.line_num} is no CSV ({error}); mend it, or save the table anew."
+        ) from None
+    if len(lines) < 2 or len(lines[0][1]) < 2:
+        raise InputError(
+            f"{path}: this is no table of costs; a header with the decisions and a row for each true class, its name "
+            "first, would be right."
+        )
+    decisions = lines[0][1][1:]
+    _once(path, decisions, "column")
+    _once(path, [row[0] for _, row in lines[1:]], "row")
+    costs: Costs = {}
+    for number, row in lines[1:]:
+        if len(row) != len(decisions) + 1:
+            raise InputError(
+                f"{path}: line {number} holds {len(row) - 1} costs and the header {len(decisions)} decisions; one cost "
+                "for each is needed."
+            )
+        costs[row[0]] = {name: _number(path, number, name, cell) for name, cell in zip(decisions, row[1:], strict=True)}
+    return costs
+
+
+def _once(path: Path, names: list[str], what: str) -> None:
+    """Refuse names that are empty or come twice."""
+    if "" in names:
+        raise InputError(f"{path}: a {what} has no name; each {what} needs the name of its class.")
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise InputError(f"{path}: {enumerate_names(twice)} names more than one {what}; each class has one {what}.")
+
+
+def _number(path: Path, line: int, name: str, cell: str) -> float:
+    """A finite number."""
+    try:
+        cost = float(cell)
+    except ValueError:
+        cost = math.nan
+    if not math.isfinite(cost):
+        raise InputError(
+            f"{path}: line {line} holds {cell!r} in the column {name!r}; a finite number, the cost, would be right."
+        )
+    return cost
