@@ -11,6 +11,7 @@ from normexp.nn.adaptive_head import AdaptiveHead
 from normexp.nn.hierarchical_head import HierarchicalHead
 from normexp.nn.linear_loss import LinearCrossEntropyLoss
 from normexp.nn.margin_head import MarginHead
+from normexp.nn.row_adagrad import RowAdagrad
 from normexp.nn.sampled_head import SampledHead
 from normexp.nn.sharded_head import ShardedHead
 from normexp.nn.softmax_head import SoftmaxHead
@@ -21,6 +22,7 @@ __all__ = [
     "HierarchicalHead",
     "LinearCrossEntropyLoss",
     "MarginHead",
+    "RowAdagrad",
     "SampledHead",
     "ShardedHead",
     "SoftmaxHead",

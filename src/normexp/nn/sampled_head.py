@@ -38,7 +38,7 @@ class SampledHead(DenseHead):
         Whether the logits have an offset for each class.
     sparse : bool, default False
         Whether gradients of the weights are sparse tensors: a step then costs nothing for the classes that were not
-        drawn, and needs an optimiser that takes them (``SGD``, ``Adagrad``, ``SparseAdam``).
+        drawn, and needs an optimiser that takes them: ``RowAdagrad``, ``SGD``, ``Adagrad`` or ``SparseAdam``.
     device, dtype : optional
         Of the parameters.
 
@@ -113,9 +113,9 @@ class SampledHead(DenseHead):
 
     # ---------------------------------------------------------------- exact
 
-    def _logits(self, x: Any, first: int, last: int) -> Any:
-        bias = None if self.bias is None else self.bias[first:last, 0]
-        return nn.functional.linear(x, self.weight[first:last], bias)
+    @property
+    def _offsets(self) -> Any:
+        return None if self.bias is None else self.bias.squeeze(1)
 
     def loss(
         self,
@@ -141,23 +141,30 @@ class SampledHead(DenseHead):
     def _sampled(self, asked: Asked) -> Any:
         """Each row's loss (n,)."""
         drawn, log_expected = self._draw(asked.target)
-        true = self._picked(asked.target)
-        z_true = (asked.rows * true[:, : self.in_features].to(asked.rows.dtype)).sum(1, keepdim=True)
-        others = self._picked(drawn)
-        z_drawn = nn.functional.linear(asked.rows, others[:, : self.in_features])
-        if self.bias is not None:
-            z_true, z_drawn = z_true + true[:, self.in_features :], z_drawn + others[:, self.in_features :].T
+        count = len(asked.target)
+        # all classes are picked at once: the gradient of W is then one sparse tensor, not a sum of two
+        every = torch.cat([asked.target, drawn])
+        weight = nn.functional.embedding(every, self.weight, sparse=self.sparse)
+        z_true = (asked.rows * weight[:count].to(asked.rows.dtype)).sum(1)
+        z_drawn = nn.functional.linear(asked.rows, weight[count:].to(asked.rows.dtype))
         z_true, z_drawn = (z.to(torch.promote_types(z.dtype, torch.float32)) for z in (z_true, z_drawn))
-        collides = drawn[None, :] == asked.target[:, None]
-        self.proposal.learn(asked.target)
-        if self.kind == "negative":
-            return _contrast(z_true, z_drawn, collides, asked.smoothing)
-        z_drawn = z_drawn - log_expected(drawn)[None, :].to(z_drawn.dtype)
+        of_true, of_drawn = 0.0, 0.0
+        if self.bias is not None:
+            offset = nn.functional.embedding(every, self.bias, sparse=self.sparse).squeeze(1)
+            of_true, of_drawn = offset[:count], offset[count:]
+        if self.kind != "negative":
+            of_drawn = of_drawn - log_expected(drawn).to(z_drawn.dtype)
         if self.kind == "nce":
-            z_true = z_true - log_expected(asked.target)[:, None].to(z_true.dtype)
-            return _contrast(z_true, z_drawn, torch.zeros_like(collides), asked.smoothing)
-        logits = torch.cat([z_true, z_drawn.masked_fill(collides, -torch.inf)], 1)
-        first = torch.zeros(len(logits), dtype=torch.int64, device=logits.device)
+            of_true = of_true - log_expected(asked.target).to(z_true.dtype)
+        z_true, z_drawn = z_true + of_true, z_drawn + of_drawn
+        self.proposal.learn(asked.target)
+        if self.kind == "nce":
+            return _contrast(z_true, z_drawn, asked.smoothing)
+        z_drawn = z_drawn.masked_fill_(drawn[None, :] == asked.target[:, None], -torch.inf)
+        if self.kind == "negative":
+            return _contrast(z_true, z_drawn, asked.smoothing)
+        first = torch.zeros(count, dtype=torch.int64, device=z_true.device)
+        logits = torch.cat([z_true[:, None], z_drawn], 1)
         return cross_entropy(logits, first, label_smoothing=asked.smoothing, reduction="none")
 
     def _draw(self, target: Any) -> tuple[Any, Any]:
@@ -168,13 +175,6 @@ class SampledHead(DenseHead):
         drawn = target if len(target) <= self.num_samples else target[torch.randperm(len(target))[: self.num_samples]]
         size = math.log(len(drawn))
         return drawn, lambda classes: size + self.proposal.log_q(classes)
-
-    def _picked(self, classes: Any) -> Any:
-        """Weights of these classes, and their offsets in a last column (n, D + 1)."""
-        picked = nn.functional.embedding(classes, self.weight, sparse=self.sparse)
-        if self.bias is None:
-            return picked
-        return torch.cat([picked, nn.functional.embedding(classes, self.bias, sparse=self.sparse)], 1)
 
     def extra_repr(self) -> str:
         return (
@@ -194,8 +194,8 @@ def _proposal(kind: str, counts: Any, classes: int) -> Any:
     return Unigram(start, learns=kind == "learned" or (kind == "in_batch" and counts is None))
 
 
-def _contrast(z_true: Any, z_drawn: Any, collides: Any, smoothing: float) -> Any:
+def _contrast(z_true: Any, z_drawn: Any, smoothing: float) -> Any:
     """True against drawn, one yes or no each: ``log(1 + exp(-z)) + sum log(1 + exp(z'))``."""
     softplus = nn.functional.softplus
     yes = (1.0 - smoothing) * softplus(-z_true) + smoothing * softplus(z_true)
-    return yes.squeeze(1) + softplus(z_drawn).masked_fill(collides, 0.0).sum(1)
+    return yes + softplus(z_drawn).sum(1)

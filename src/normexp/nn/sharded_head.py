@@ -167,7 +167,7 @@ class ShardedHead(Head):
             rows = x.reshape(-1, self.in_features)
             z = self._logits(rows)
             mine = min(count, z.shape[1])
-            found = tiled_top_k(lambda a, b: z[:, a:b], len(rows), z.shape[1], mine)
+            found = tiled_top_k(lambda a, b, _: z[:, a:b], len(rows), z.shape[1], mine)
             values = z.new_full((len(rows), count), -torch.inf, dtype=torch.float64)
             index = torch.zeros(len(rows), count, dtype=torch.int64, device=z.device)
             values[:, :mine], index[:, :mine] = z.gather(1, found.index).double(), found.index + self.first

@@ -105,9 +105,11 @@ class SoftmaxHead(DenseHead):
         if self.bias is not None:
             nn.init.uniform_(self.bias, -bound, bound)
 
-    def _logits(self, x: Any, first: int, last: int) -> Any:
-        bias = None if self.bias is None else self.bias[first:last]
-        z = nn.functional.linear(x, self.weight[first:last], bias)
+    @property
+    def _offsets(self) -> Any:
+        return self.bias
+
+    def _shaped(self, z: Any) -> Any:
         if self.softcap is not None:
             z = self.softcap * torch.tanh(z / self.softcap)
         return z if self.temperature == 1.0 else z / self.temperature
