@@ -8,6 +8,7 @@ except ImportError:
     raise MissingExtraError("normexp.nn", "torch") from None
 
 from normexp.nn.adaptive_head import AdaptiveHead
+from normexp.nn.class_index import ClassIndex
 from normexp.nn.hierarchical_head import HierarchicalHead
 from normexp.nn.linear_loss import LinearCrossEntropyLoss
 from normexp.nn.margin_head import MarginHead
@@ -19,6 +20,7 @@ from normexp.nn.tree import Tree
 
 __all__ = [
     "AdaptiveHead",
+    "ClassIndex",
     "HierarchicalHead",
     "LinearCrossEntropyLoss",
     "MarginHead",
