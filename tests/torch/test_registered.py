@@ -4,12 +4,16 @@ import pytest
 import torch
 
 import normexp as nx
-from normexp.backends.tensors import doubt, draws, linear, losses, maps, probabilities
+from normexp.backends.tensors import doubt, draws, head_loss, linear, losses, maps, probabilities
 from torch_cases import CASES, F64, HEAT, TARGET, WEIGHT, made
 
 Z = made((3, 6), 11)
 LOSS = (Z, TARGET, WEIGHT, 1, 0.1, 5, 0.01, 1.5, "mean")
 HEAD = (made((7, 4), 12), made((5, 4), 13), torch.tensor([0, 1, 2, 3, 4, -100, 1]), made((5,), 14), None, None, 3.0)
+HEAD_FLOAT32 = (
+    made((7, 4), 12, dtype=torch.float32), made((5, 4), 13, dtype=torch.float32), torch.tensor([0, 1, 2, 3, 4, 4, 1]),
+    made((5,), 14, dtype=torch.float32),
+)  # fmt: skip
 RAW = {
     "softmax": (probabilities.softmax, (Z, HEAT.clone().requires_grad_(), None, [1])),
     "log_softmax": (probabilities.log_softmax, (Z, None, torch.ones(1, 6, dtype=torch.bool), [0])),
@@ -28,6 +32,7 @@ RAW = {
     "sample": (draws.sample, (Z.detach(), torch.tensor(3), 2, True, 1)),
     "gumbel_noise": (draws.gumbel_noise, (Z.detach(), torch.tensor(3), 1)),
     "linear, mean": (linear.linear_cross_entropy, (*HEAD, 0.1, -100, 0.01, 0.0, "mean", None, [True] * 3)),
+    "head_loss": (head_loss.head_loss, (*HEAD_FLOAT32, torch.ones(7, dtype=F64), 0.5, [True] * 3)),
     "linear, none": (linear.linear_cross_entropy, (*HEAD, 0.1, -100, 0.01, 0.0, "none", None, [False] * 3)),
 }
 QUICK = ["softmax", "log_softmax, temperature", "top_k", "cross_entropy, all options mean", "linear, all options mean"]

@@ -1,12 +1,14 @@
 """The frequency-binned head: frequent classes at full width, rare ones in clusters at smaller widths."""
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
+from normexp.backends.tensors.head_loss import loss_of_part, suits
 from normexp.base.types import TopK
 from normexp.nn.checks import check_counts, check_positive, check_top
 from normexp.nn.cutoffs import best_cutoffs, check_cutoffs, zipf_counts
@@ -49,8 +51,9 @@ class AdaptiveHead(Head):
     Notes
     -----
     The model of [1]_ and of ``torch.nn.AdaptiveLogSoftmaxWithLoss``: ``p(class) = p(cluster) p(class | cluster)``.
-    Here class numbers need no order, targets may have any shape, and a loss with more than 2^23 logits is fused
-    (``normexp.linear_cross_entropy``), so that they are not kept for the backward pass. Label smoothing needs all
+    Here class numbers need no order, and targets may have any shape. On the CPU in float32 a part's gradients are made
+    in the forward pass from a block of logits, which are not kept; elsewhere a loss with more than 2^23 logits is fused
+    (``normexp.linear_cross_entropy``). Label smoothing needs all
     log-probabilities, and costs as much as a dense head. ``predict`` and ``top_k`` are exact; ``predict`` looks into a
     cluster only for rows where it could hold the best class.
 
@@ -174,20 +177,31 @@ class AdaptiveHead(Head):
 
     def _fused(self, asked: Asked) -> Any:
         """The head's loss for all rows, each cluster's for its own."""
+        if asked.reduction != "none" and suits(asked.rows, self.head_weight):
+            total: Any = 0.0
+            for here, part in self._parts(asked):
+                scale = asked.scale if here is None or asked.scale is None else asked.scale[here]
+                total = loss_of_part(*part, scale, asked.factor) + total
+            return total
         kind = "sum" if asked.is_plain_sum else "none"
+        losses: Any = None
+        for here, part in self._parts(asked):
+            found = _loss_of(*part, kind)
+            losses = found if here is None else losses + found if kind == "sum" else losses.index_add(0, here, found)
+        return asked.of_sum(losses) if kind == "sum" else asked.reduced(losses)
+
+    def _parts(self, asked: Asked) -> Iterator[tuple[Any, tuple[Any, ...]]]:
+        """What the loss is made of: which rows (None for all); their features, weights, targets, and offsets."""
         rank = self.rank_of_class[asked.target]
         bounds = torch.as_tensor(self.cutoffs, device=rank.device)
         cluster = torch.bucketize(rank, bounds, right=True) - 1  # -1 for a frequent class
         entry = torch.where(cluster < 0, rank, self.short + cluster)
-        losses = _loss_of(asked.rows, self.head_weight, entry, self.head_bias, kind)
+        yield None, (asked.rows, self.head_weight, entry, self.head_bias)
         for j in range(self._clusters):
             here = (cluster == j).nonzero().reshape(-1)
-            if not len(here):
-                continue
-            low = nn.functional.linear(asked.rows[here], self.down[j])
-            part = _loss_of(low, self.tails[j], rank[here] - self.cutoffs[j], None, kind)
-            losses = losses + part if kind == "sum" else losses.index_add(0, here, part)
-        return asked.of_sum(losses) if kind == "sum" else asked.reduced(losses)
+            if len(here):
+                low = nn.functional.linear(asked.rows.index_select(0, here), self.down[j])
+                yield here, (low, self.tails[j], rank[here] - self.cutoffs[j], None)
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, cutoffs={self.cutoffs}, div_value={self.div_value:g}"

@@ -96,6 +96,14 @@ class Asked:
         """Whether the answer is a sum of row losses times one number: then each part may sum for itself."""
         return self.reduction != "none" and self.scale is None
 
+    @property
+    def factor(self) -> float:
+        """What the sum of the weighted row losses is multiplied by; 0 rows cost 0."""
+        if self.reduction != "mean":
+            return 1.0
+        divisor = float(len(self.target)) if self.scale is None else float(self.scale.sum())
+        return 1.0 / divisor if divisor else 1.0
+
     def of_sum(self, total: Any) -> Any:
         """The answer, from the sum over the rows."""
         return total / max(1, len(self.target)) if self.reduction == "mean" else total

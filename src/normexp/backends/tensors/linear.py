@@ -260,7 +260,7 @@ def _backward(ctx: Any, upstream: Any, *_: Any) -> Any:
         found = _gradients(asked, pulls)
     elif asked.reduction == "none" or any(need and not had for need, had in zip(needs, ctx.wants, strict=True)):
         found = linear_cross_entropy(*asked)[1:]
-    elif not _is_one(upstream):
+    elif not is_one(upstream):
         found = tuple(part * upstream.to(part.dtype) for part in found)
     back = [
         part.to(tensor.dtype) if need and tensor is not None else None
@@ -269,7 +269,7 @@ def _backward(ctx: Any, upstream: Any, *_: Any) -> Any:
     return (back[0], back[1], None, back[2], *nothing[4:])
 
 
-def _is_one(upstream: Any) -> bool:
+def is_one(upstream: Any) -> bool:
     """Whether the gradients can be handed on as they are; not asked where it would need a look at a traced value."""
     if type(upstream) is not torch.Tensor or upstream.device.type != "cpu":
         return False
