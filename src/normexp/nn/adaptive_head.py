@@ -190,7 +190,7 @@ class AdaptiveHead(Head):
             losses = found if here is None else losses + found if kind == "sum" else losses.index_add(0, here, found)
         return asked.of_sum(losses) if kind == "sum" else asked.reduced(losses)
 
-    def _parts(self, asked: Asked) -> Iterator[tuple[Any, tuple[Any, ...]]]:
+    def _parts(self, asked: Asked) -> Iterator[tuple[Any, tuple[Any, Any, Any, Any]]]:
         """What the loss is made of: which rows (None for all); their features, weights, targets, and offsets."""
         rank = self.rank_of_class[asked.target]
         bounds = torch.as_tensor(self.cutoffs, device=rank.device)
