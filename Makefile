@@ -5,12 +5,15 @@ PYTHON ?= python3
 VENV ?= .venv
 CONSTRAINTS ?= constraints.txt
 JOBS ?= 2
+# EXAMPLE_OPTIONS='--quick' or '--data FOLDER' is handed to every example.
+EXAMPLES := mlp_fashion
+EXAMPLE_OPTIONS ?=
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c $(CONSTRAINTS)
 SOURCES := pyproject.toml $(CONSTRAINTS) src/normexp/_version.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow nojit bounds lint types floors docs check coverage bench clean
+.PHONY: help demo test test-slow nojit bounds lint types floors docs check coverage bench examples clean
 
 help:  ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -58,6 +61,9 @@ check: test lint types floors docs  ## All that CI runs
 
 coverage: $(VENV)/.dev  ## Tests with branch coverage
 	$(BIN)/python -m pytest -m 'not slow' --cov --cov-report=term
+
+examples: $(VENV)/.dev  ## Train the networks of examples/ and audit them; pictures in examples/out/
+	set -e; for one in $(EXAMPLES); do $(BIN)/python examples/$$one.py $(EXAMPLE_OPTIONS); done
 
 clean:  ## Remove what was built
 	rm -rf $(VENV) demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
