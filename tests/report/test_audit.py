@@ -138,3 +138,26 @@ def test_two_classes_and_few_rows_have_a_page_too():
     assert "Audit of" in page
     with pytest.raises(InputError, match="19 rows came for 2 classes"):
         audit(z[:19], y[:19])
+
+
+def test_with_more_classes_than_rows_the_prior_of_the_training_rows_is_the_one_to_beat():
+    """The shares among the audited rows know which of 800 classes come at all: nobody without the answers does."""
+    rng = np.random.default_rng(9)
+    share = rng.dirichlet(np.full(800, 0.5)) + 1e-6
+    share /= share.sum()
+    y = rng.choice(800, size=150, p=share)
+    informed = np.log(share) + 0.5 * rng.normal(size=(150, 800))
+    informed[np.arange(150), y] += 1.25
+    own = audit(informed, y, anyway=True, n_resamples=20)
+    told = audit(informed, y, prior=share, anyway=True, n_resamples=20)
+    assert verdict(own, "prior").title == "No better than the prior"
+    assert verdict(told, "prior").level == "green"
+    assert told.score("log_loss").prior == pytest.approx(-np.log(share[y]).mean())
+    assert told.score("log_loss").value == own.score("log_loss").value
+
+
+@pytest.mark.parametrize(("prior", "told"), [([0.5, 0.5], r"\(4,\), is right"), ([0.5, 0.5, 0.0, 0.0], "above 0")])
+def test_a_prior_that_is_none_is_refused(prior, told):
+    z, y = drawn(50)
+    with pytest.raises(ValueError, match=f"audit: prior .*{told}"):
+        audit(z, y, prior=prior)

@@ -13,6 +13,7 @@ from normexp._version import __version__
 from normexp.base.checks import check_number
 from normexp.base.errors import InputError
 from normexp.decide.door import read_features, read_share
+from normexp.decide.shares import read_shares
 from normexp.metrics import confusion_pairs, per_class, reliability_curve, wilson
 from normexp.metrics.brier import Decomposition, decomposition
 from normexp.metrics.door import Rows, decided, log_confidence, nll
@@ -38,6 +39,7 @@ def audit(
     *,
     features: ArrayLike | None = None,
     classes: tuple[str, ...] = (),
+    prior: ArrayLike | None = None,
     kind: str | None = None,
     source: str = "logits",
     coverage: float = 0.9,
@@ -60,6 +62,10 @@ def audit(
         What the last layer reads; makes the unknown score better.
     classes : tuple of str, length K, optional
         Names of the classes; their numbers by default.
+    prior : array-like, shape (K,), optional
+        Share of each class where the network was trained, above 0: what the network has to beat. By default the shares
+        among these rows, which know the answers: with few rows a class that is more than anybody without features
+        could know.
     kind : {"logits", "probabilities"}, optional
         What `prediction` holds, where the values mislead.
     source : str, default "logits"
@@ -120,7 +126,8 @@ def audit(
     x = None if features is None else _features(features, given.logits.shape[0])
     rows = Rows(given.target, given.logits, from_logits=True, weight=np.ones(given.target.size))
     frequency = np.bincount(given.target, minlength=rows.n_classes) / rows.n_rows
-    scores, shortened = score_all(rows, frequency, seed=seed, n_resamples=n_resamples)
+    rival = frequency if prior is None else read_shares(prior, rows.n_classes, of="audit")
+    scores, shortened = score_all(rows, rival, seed=seed, n_resamples=n_resamples)
     fold = calibrate_out_of_fold(rows)
     sets, of_class, on_sets = describe_sets(fold.rows, given.classes, coverage=coverage, seed=seed)
     unknown, on_unknown = describe_unknown(
