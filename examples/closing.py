@@ -27,7 +27,15 @@ Rows = tuple[NDArray[Any], NDArray[Any]]  # logits (N, K) and true classes (N,)
 
 
 def judge(
-    held_out: Rows, test: Rows, out: Path, *, classes: tuple[str, ...], source: str, risk: float = 0.05, **more: Any
+    held_out: Rows,
+    test: Rows,
+    out: Path,
+    *,
+    classes: tuple[str, ...],
+    source: str,
+    risk: float = 0.05,
+    picture: bool = True,
+    **more: Any,
 ) -> dict[str, Any]:
     """Calibrate, promise, judge; print it and write ``audit.html`` and ``audit.png``.
 
@@ -43,6 +51,8 @@ def judge(
         What the rows are.
     risk : float, default 0.05
         Share of wrong answers that is allowed among the rows that get one.
+    picture : bool, default True
+        Whether to draw ``audit.png``.
     **more : object
         Passed on to ``normexp.report.audit``, such as ``features``.
 
@@ -53,7 +63,9 @@ def judge(
     """
     (z_held, y_held), (z_test, y_test) = held_out, test
     fit, promise = np.array_split(np.random.default_rng(0).permutation(len(y_held)), 2)
-    cure = AutoCalibrator().fit(z_held[fit], y_held[fit])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NormexpWarning)  # a class without a held-out row: the audit says so
+        cure = AutoCalibrator().fit(z_held[fit], y_held[fit])
     settled, cured = cure.transform(z_held[promise]), cure.transform(z_test)
     sets = ConformalClassifier(coverage=COVERAGE).fit(settled, y_held[promise])
     inside = sets.predict_set(cured)
@@ -84,7 +96,8 @@ def judge(
         print(f"  {verdict.level:5} {verdict.title}: {verdict.sentence} {verdict.advice}".rstrip())
     green = [verdict.title.lower() for verdict in facts.verdicts if verdict.level == "green"]
     print(f"  green {'; '.join(green)} (more in audit.html)")
-    _draw(z_test, cured, y_test, out / "audit.png", risk)
+    if picture:
+        draw_audit(z_test, cured, y_test, out / "audit.png", risk)
     return found
 
 
@@ -111,7 +124,7 @@ def _tell(found: dict[str, Any], source: str) -> None:
         )
 
 
-def _draw(before: NDArray[Any], after: NDArray[Any], y: NDArray[Any], path: Path, risk: float) -> None:
+def draw_audit(before: NDArray[Any], after: NDArray[Any], y: NDArray[Any], path: Path, risk: float) -> None:
     """Reliability before and after, beside risk against coverage."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(9.6, 4.2), layout="constrained")
     ReliabilityDisplay.from_logits(y, before, ax=left, name="as trained", color=BEFORE)
