@@ -68,6 +68,13 @@ def test_saving_and_loading_load_no_library_that_scikit_learn_wraps(tmp_path):
     assert "torch" in run_python("import skops.io; " + seen)  # what it would load by itself
 
 
+def test_the_report_and_its_displays_are_imported_without_a_drawing_library():
+    code = (
+        "import sys, normexp.report, normexp.explain; normexp.report.ReliabilityDisplay, normexp.report.render_html; "
+    )
+    assert "matplotlib" not in run_python(code + f"print(*[m for m in {HEAVY!r} if m in sys.modules])").split()
+
+
 def test_importing_normexp_is_quick():
     assert import_ms("normexp") <= MOST_MS
 

@@ -1,6 +1,7 @@
 """The displays: their numbers, what is drawn of them, and scikit-learn's contract."""
 
 import sys
+from itertools import pairwise
 
 import matplotlib as mpl
 import numpy as np
@@ -10,6 +11,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.svm import LinearSVC
 
 from normexp.base.errors import DtypeError, InputError, MissingExtraError, RangeError
+from normexp.explain.canvas import short
+from normexp.explain.class_tree import ClassTreeDisplay, class_links
 from normexp.metrics import ece, reliability_curve, risk_coverage_curve
 from normexp.report import ReliabilityDisplay, RiskCoverageDisplay, SetCoverageDisplay
 
@@ -146,3 +149,72 @@ def test_without_matplotlib_it_says_what_to_install(monkeypatch):
     with pytest.raises(MissingExtraError, match=r"normexp\[cli\]"):
         RiskCoverageDisplay.from_logits(y, z)
     assert RiskCoverageDisplay(risk_coverage_curve(y, z)).curve.coverage[-1] == 1.0
+
+
+# ---------------------------------------------------------------- what can be read
+
+
+def boxes(axes):
+    """Boxes of the labels on the left, from top to bottom, and of the whole picture, in pixels."""
+    figure = axes.figure
+    figure.draw_without_rendering()
+    found = [label.get_window_extent() for label in axes.get_yticklabels() if label.get_text()]
+    return sorted(found, key=lambda box: -box.y1), figure.bbox
+
+
+def apart(found):
+    return all(upper.y0 >= lower.y1 - 0.5 for upper, lower in pairwise(found))
+
+
+def inside(found, page):
+    return all(box.x0 >= -1 and box.y0 >= -1 and box.x1 <= page.x1 + 1 and box.y1 <= page.y1 + 1 for box in found)
+
+
+def tree(k, ax=None):
+    rng = np.random.default_rng(0)
+    near = 3.0 * rng.normal(size=(max(2, k // 5), 12))[np.arange(k) % max(2, k // 5)]
+    return ClassTreeDisplay(class_links(near + rng.normal(size=(k, 12))), long_names(k)).plot(ax=ax)
+
+
+def long_names(k):
+    return [f"the name of a class that is rather long {i}" if i % 3 else f"c{i}" for i in range(k)]
+
+
+@pytest.mark.parametrize("k", [3, 100])
+@pytest.mark.parametrize("shown", ["worst", "all", "tree"])
+def test_names_of_classes_do_not_overlap_and_are_not_cut_off(k, shown):
+    if shown == "tree":
+        axes = tree(k).ax_
+    else:
+        z, y = drawn(3000, k)
+        most = {"max_classes": k} if shown == "all" else {}
+        axes = ReliabilityDisplay.from_logits(y, z, kind="classes", classes=long_names(k), name="net", **most).ax_
+    found, page = boxes(axes)
+    assert len(found) == (min(k, 25) if shown == "worst" else k)
+    assert apart(found)
+    bars = [other.yaxis.label.get_window_extent() for other in axes.figure.axes if other is not axes]
+    assert inside([*found, axes.title.get_window_extent(), axes.xaxis.label.get_window_extent(), *bars], page)
+
+
+@pytest.mark.parametrize("shown", ["classes", "tree"])
+def test_in_a_small_picture_names_shrink_and_then_thin_out(shown):
+    """A hundred names in the height of twenty: every one of those written can be read, and stands at its class."""
+    ax = Figure(figsize=(5, 4), layout="constrained").subplots()
+    if shown == "tree":
+        tree(100, ax)
+        # What it saves us from: matplotlib's own labels run into each other.
+        other = Figure(figsize=(5, 4), layout="constrained").subplots()
+        other.set_yticks(range(100), long_names(100), fontsize=8)
+        assert not apart(boxes(other)[0])
+    else:
+        z, y = drawn(3000, 100)
+        ReliabilityDisplay.from_logits(y, z, kind="classes", classes=long_names(100), max_classes=100, ax=ax)
+    found, page = boxes(ax)
+    assert 15 <= len(found) <= 60
+    assert apart(found)
+    assert inside(found, page)
+
+
+def test_names_are_cut_in_their_middle():
+    assert short("short", 8) == "short"
+    assert [short(f"a_long_name_{i}", 8) for i in (1, 2)] == ["a_lo…e_1", "a_lo…e_2"]

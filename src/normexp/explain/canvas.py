@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from normexp.base.errors import MissingExtraError
 from normexp.explain.rows import F64
@@ -18,6 +19,8 @@ AGAINST: Final = "#d9822b"
 INK: Final = "#2b2b2b"
 QUIET: Final = "#8a8a8a"
 BAR_INCHES: Final = 0.3
+SMALLEST: Final = 5.0  # points that can still be read
+LINE: Final = 1.3  # height of a line of text in units of its size, with the space that keeps lines apart
 
 
 def matplotlib() -> Any:
@@ -68,6 +71,39 @@ def lying_bars(axes: "Axes", labels: Sequence[str], values: F64, /, *, room: flo
     axes.set_xlim(low - (room * reach if low < 0 else 0.0), high + (room * reach if high > 0 else 0.0))
     axes.axvline(0, color=INK, linewidth=0.8)
     quieten(axes, keep="bottom")
+
+
+def readable_labels(axes: "Axes", labels: Sequence[str], places: NDArray[Any], /, *, size: float, rooms: int) -> None:
+    """Labels of rows on the left that never run into each other.
+
+    They shrink to the height that a row has; where that is less than `SMALLEST` points only every second, third, ... is
+    written.
+
+    Parameters
+    ----------
+    axes : matplotlib Axes
+        With its limits.
+    labels : sequence of str
+        From the first place to the last.
+    places : ndarray (N,)
+        Where they stand.
+    size : float
+        Points, where there is room.
+    rooms : int
+        Into how many rows the height is divided.
+    """
+    a_row = 72.0 * axes.get_window_extent().height / axes.figure.dpi / max(rooms, 1) / LINE  # points
+    step = int(np.ceil(SMALLEST / a_row)) if a_row < SMALLEST else 1
+    names = [short(one).replace("$", r"\$") for one in labels]
+    axes.set_yticks(places[::step], names[::step], fontsize=min(size, max(SMALLEST, a_row)))
+
+
+def short(name: str, most: int = 28, /) -> str:
+    """A name that leaves room for the picture: its middle left out, since endings tell names apart too."""
+    if len(name) <= most:
+        return name
+    front = most // 2
+    return f"{name[:front]}…{name[len(name) - (most - 1 - front) :]}"
 
 
 def quieten(axes: "Axes", /, *, keep: str) -> None:

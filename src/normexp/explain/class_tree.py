@@ -1,7 +1,7 @@
 """Which classes a model takes for alike: a tree of the correlations between their coefficients."""
 
 from collections.abc import Sequence
-from typing import Any, Self, final
+from typing import Any, Final, Self, final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -9,9 +9,11 @@ from scipy.cluster.hierarchy import dendrogram, linkage, optimal_leaf_ordering
 from scipy.spatial.distance import squareform
 
 from normexp.base.errors import RangeError
-from normexp.explain.canvas import INK, one_axes, quieten, title
+from normexp.explain.canvas import INK, one_axes, quieten, readable_labels, title
 from normexp.explain.head import Head
 from normexp.explain.rows import F64
+
+MOST_INCHES: Final = 120.0  # of height: pictures of more than 2^16 pixels cannot be drawn
 
 
 @final
@@ -72,16 +74,15 @@ class ClassTreeDisplay:
         ClassTreeDisplay
             Itself, with ``ax_``, ``figure_`` and ``order_``.
         """
-        self.ax_ = one_axes(ax, inches=(6.0, max(2.4, 0.26 * len(self.classes) + 1.0)))
+        self.ax_ = one_axes(ax, inches=(6.0, min(MOST_INCHES, max(2.4, 0.26 * len(self.classes) + 1.0))))
         self.figure_ = self.ax_.figure
-        names = [str(label).replace("$", r"\$") for label in self.classes]
         drawn: Any = dendrogram(
-            self.links, labels=names, orientation="right", ax=self.ax_, color_threshold=0.0,
-            above_threshold_color="#4c6a92",
-        )  # fmt: skip
+            self.links, orientation="right", ax=self.ax_, color_threshold=0.0, above_threshold_color="#4c6a92"
+        )
         self.order_ = [self.classes[at] for at in drawn["leaves"]][::-1]
         quieten(self.ax_, keep="bottom")
-        self.ax_.tick_params(axis="y", labelsize=10)
+        names = [str(label) for label in self.order_[::-1]]
+        readable_labels(self.ax_, names, np.asarray(self.ax_.get_yticks()), size=10.0, rooms=len(names))
         self.ax_.set_xlabel("1 - correlation of the coefficients", color=INK)
         title(self.ax_, "classes that are alike to the model")
         return self

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from normexp.base.errors import RangeError
+from normexp.explain.canvas import readable_labels, short
 from normexp.metrics import ReliabilityCurve, reliability_curve
 from normexp.metrics.door import Rows, read_rows
 from normexp.metrics.ece import width_bins
@@ -220,7 +221,7 @@ class ReliabilityDisplay:
             self._draw_top(shown, line)
         else:
             order = np.argsort(-self.class_error, kind="stable")[:max_classes]
-            self.ax_ = axes_for(ax, of=of, size=(5.6, 1.3 + 0.2 * max(order.size, 4)))
+            self.ax_ = axes_for(ax, of=of, size=(5.6, 1.3 + 0.2 * max(order.size, 8)))
             self._draw_classes(order, shown)
         self.figure_ = self.ax_.figure
         return self
@@ -258,8 +259,7 @@ class ReliabilityDisplay:
             interpolation="nearest",
         )
         axes.set_facecolor("#f4f1e9")
-        labels = [f"{_short(self.classes[k])}  {self.class_error[k]:.3f}" for k in order]
-        axes.set_yticks(np.arange(order.size), labels)
+        labels = [f"{short(self.classes[k], 22)}  {self.class_error[k]:.3f}" for k in order]
         axes.set_xticks(np.linspace(0.0, 1.0, min(n_bins, 5) + 1))
         axes.set_xlabel("stated probability of the class")
         left_out = len(self.classes) - order.size
@@ -270,6 +270,7 @@ class ReliabilityDisplay:
         bar.ax.tick_params(labelsize=8)
         bar.outline.set_visible(False)
         quieten(axes)
+        readable_labels(axes, labels, np.arange(order.size), size=8.0, rooms=order.size)
 
 
 def _described(rows: Rows, n_bins: int) -> tuple[ReliabilityCurve, NDArray[np.float64], NDArray[np.float64]]:
@@ -286,8 +287,3 @@ def _described(rows: Rows, n_bins: int) -> tuple[ReliabilityCurve, NDArray[np.fl
     gap = np.divide(seen - stated, count, out=np.full(count.shape, np.nan), where=count >= FEWEST_ROWS)
     error = np.abs(seen - stated).sum(axis=1) / rows.n_rows
     return curve, gap, error
-
-
-def _short(name: str) -> str:
-    """A name that leaves room for the picture."""
-    return name if len(name) <= 22 else f"{name[:21]}…"
