@@ -94,7 +94,7 @@ def readable_labels(axes: "Axes", labels: Sequence[str], places: NDArray[Any], /
     """
     a_row = 72.0 * axes.get_window_extent().height / axes.figure.dpi / max(rooms, 1) / LINE  # points
     step = int(np.ceil(SMALLEST / a_row)) if a_row < SMALLEST else 1
-    names = [short(one).replace("$", r"\$") for one in labels]
+    names = [one.replace("$", r"\$") for one in labels]
     axes.set_yticks(places[::step], names[::step], fontsize=min(size, max(SMALLEST, a_row)))
 
 

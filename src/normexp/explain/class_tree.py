@@ -9,7 +9,7 @@ from scipy.cluster.hierarchy import dendrogram, linkage, optimal_leaf_ordering
 from scipy.spatial.distance import squareform
 
 from normexp.base.errors import RangeError
-from normexp.explain.canvas import INK, one_axes, quieten, readable_labels, title
+from normexp.explain.canvas import INK, one_axes, quieten, readable_labels, short, title
 from normexp.explain.head import Head
 from normexp.explain.rows import F64
 
@@ -81,7 +81,7 @@ class ClassTreeDisplay:
         )
         self.order_ = [self.classes[at] for at in drawn["leaves"]][::-1]
         quieten(self.ax_, keep="bottom")
-        names = [str(label) for label in self.order_[::-1]]
+        names = [short(str(label)) for label in self.order_[::-1]]
         readable_labels(self.ax_, names, np.asarray(self.ax_.get_yticks()), size=10.0, rooms=len(names))
         self.ax_.set_xlabel("1 - correlation of the coefficients", color=INK)
         title(self.ax_, "classes that are alike to the model")
