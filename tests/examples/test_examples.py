@@ -17,10 +17,11 @@ EXAMPLES = REPO / "examples"
 PICTURES = {
     "mlp_fashion": {"activations.png", "audit.png", "confusion.png"},
     "text_newsgroups": {"audit.png", "confusion.png", "map.png", "words.png"},
+    "tagging": {"audit.png", "confusion.png", "sentence.png"},
 }
 # Accuracy of a --quick run. Fashion-MNIST has ten classes as frequent as each other and the newsgroups are twenty, so
 # guessing gets 0.1 and 0.05; the commonest tag has 0.17 of the words.
-FLOORS = {"mlp_fashion": 0.65, "text_newsgroups": 0.65}
+FLOORS = {"mlp_fashion": 0.65, "text_newsgroups": 0.65, "tagging": 0.8}
 
 pytestmark = pytest.mark.skipif(
     not all(find_spec(name) for name in ("torch", "matplotlib", "jinja2")),
@@ -92,6 +93,12 @@ def test_the_telling_words_of_a_newsgroup_are_about_its_subject(quick):
     assert "hockey" in words["rec.sport.hockey"]
     assert {"car", "cars"} & set(words["rec.autos"])
     assert {"gun", "guns"} & set(words["talk.politics.guns"])
+
+
+def test_words_never_seen_are_tagged_by_their_looks(quick):
+    """The commonest tag of such words, a proper noun, is about a third of them."""
+    _, figures, _ = quick("tagging")
+    assert figures["accuracy_of_new_words"] > 0.6
 
 
 def test_relu_alone_rules_out_true_classes_and_softmax_never_does(quick):
