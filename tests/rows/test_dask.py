@@ -5,6 +5,7 @@ import signal
 
 import numpy as np
 import pytest
+from scipy import sparse
 
 from normexp import NormexpError, SoftmaxClassifier, rows
 
@@ -93,6 +94,53 @@ def test_coefficients_travel_and_rows_do_not(client):
     assert sum(np.asarray(part).nbytes for part in parts[:5]) < 1000 < X.nbytes / 1000
     assert parts[5] == []
     assert len(classes) == 4
+
+
+def counts(n_rows=3000, n_features=60, n_classes=4):
+    """A sparse table, rows of no entry among it, and classes that overlap."""
+    rng = np.random.default_rng(5)
+    X = sparse.random_array((n_rows, n_features), density=0.1, rng=rng, format="csr", data_sampler=rng.exponential)
+    scores = X @ (3 * rng.normal(size=(n_features, n_classes))) + 2 * rng.gumbel(size=(n_rows, n_classes))
+    return sparse.csr_matrix(X), scores.argmax(axis=1)
+
+
+def in_chunks(X, size):
+    """A Dask array whose chunks are CSR matrices, each made where it is needed."""
+    from dask import delayed
+
+    parts = [X[first : first + size] for first in range(0, X.shape[0], size)]
+    like = sparse.csr_matrix((0, 0), dtype=X.dtype)
+    return da.concatenate([da.from_delayed(delayed(part), part.shape, X.dtype, meta=like) for part in parts])
+
+
+@pytest.mark.parametrize("n_classes", [2, 4])
+def test_sparse_chunks_stay_sparse_and_give_the_fit_of_the_matrix(client, n_classes):
+    X, y = counts(n_classes=n_classes)
+    whole = SoftmaxClassifier(tol=1e-13).fit(X, y)
+    table = rows.from_dask(in_chunks(X, 700))
+    assert table.is_sparse
+    model = SoftmaxClassifier(tol=1e-13).fit(table, da.from_array(y, chunks=500))
+    assert distance(model, whole) <= AGREED
+    assert np.abs(model.predict_proba(in_chunks(X, 700)).compute() - whole.predict_proba(X)).max() <= 1e-9
+    assert np.array_equal(model.predict(in_chunks(X, 1000)).compute(), whole.predict(X))
+
+
+def test_an_array_mapped_to_matrices_is_sparse_too_and_keeps_float32(client):
+    X, y = counts()
+    dense = da.from_array(X.toarray().astype(np.float32), chunks=(800, 25))  # two cuts through the columns
+    there = dense.rechunk({1: -1}).map_blocks(sparse.csr_matrix).persist()
+    model = SoftmaxClassifier(tol=1e-9).fit(there, y)
+    assert model.coef_.dtype == np.float32
+    assert distance(model, SoftmaxClassifier(tol=1e-9).fit(X.astype(np.float32), y)) <= 1e-5
+
+
+def test_matrices_that_dask_does_not_know_of_are_told():
+    from dask import delayed
+
+    X, y = counts(n_rows=300)
+    hidden = da.from_delayed(delayed(X), X.shape, X.dtype)
+    with pytest.raises(NormexpError, match=r"a chunk of X is a SciPy matrix, and X says .* meta=scipy.sparse"):
+        SoftmaxClassifier().fit(hidden, y)
 
 
 def test_predictions_stay_with_the_workers(client):

@@ -9,6 +9,7 @@ import numpy as np
 
 from normexp.base.errors import InputError, ShapeError
 from normexp.rows import DaskTable, StoredRows, from_dask, is_dask
+from normexp.rows.dask_rows import rows_of_chunk
 
 _M = TypeVar("_M", bound=Callable[..., Any])
 
@@ -47,7 +48,7 @@ def _lazily(predict: Callable[[Any], Any], table: DaskTable) -> Any:
         shown = like if part is None else like[part]
 
         def chunk(values: Any) -> Any:
-            found = predict(np.ascontiguousarray(values, dtype=table.dtype))
+            found = predict(rows_of_chunk(values, table.dtype))
             return found if part is None else found[part]
 
         if shown.ndim == 1:

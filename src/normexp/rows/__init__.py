@@ -1,7 +1,7 @@
 """Floor 4: where blocks of rows come from. A solver sees nothing but ``sum(fn)`` over blocks.
 
-Tables larger than memory: ``from_npy``, ``from_parquet``, ``from_csr_shards`` and ``from_dask`` make objects that
-``SoftmaxClassifier.fit`` takes in the place of X.
+Tables larger than memory: ``from_npy``, ``from_parquet``, ``from_csr_shards``, ``from_svmlight`` and ``from_dask`` make
+objects that ``SoftmaxClassifier.fit`` takes in the place of X.
 """
 
 from normexp.rows.blocks import Block as Block
@@ -25,6 +25,7 @@ from normexp.rows.stored import ArrayRows as ArrayRows
 from normexp.rows.stored import StoredRows as StoredRows
 from normexp.rows.streamed import LabelledRows as LabelledRows
 from normexp.rows.streamed import StreamedRows as StreamedRows
+from normexp.rows.svmlight import from_svmlight as from_svmlight
 
 __all__ = [
     "ArrayRows",
@@ -45,6 +46,7 @@ __all__ = [
     "from_dask",
     "from_npy",
     "from_parquet",
+    "from_svmlight",
     "is_dask",
     "labelled",
     "row_blocks",

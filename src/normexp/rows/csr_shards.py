@@ -119,14 +119,18 @@ def from_csr_shards(
     return CsrShards(found, str(paths) if isinstance(paths, (str, Path)) else f"{len(found)} shards", target)
 
 
-def shard_paths(paths: str | Path | Sequence[str | Path], pattern: str, *, of: str) -> list[Path]:
+def shard_paths(paths: str | Path | Sequence[str | Path], *patterns: str, of: str) -> list[Path]:
     """Files of a folder in the order of their names, or the files that were given."""
     if not isinstance(paths, (str, Path)):
         found = [Path(path) for path in paths]
     elif Path(paths).is_dir():
-        found = sorted(path for path in Path(paths).glob(pattern) if path.is_file() and not path.name.startswith("."))
+        listed = (path for pattern in patterns for path in Path(paths).glob(pattern))
+        found = sorted(path for path in listed if path.is_file() and not path.name.startswith("."))
     else:
         found = [Path(paths)]
     if not found:
-        raise InputError(f"{of}: {str(paths)!r} holds no file {pattern!r}; give a folder of such files, or the files.")
+        raise InputError(
+            f"{of}: {str(paths)!r} holds no file {' or '.join(map(repr, patterns))}; give a folder of such files, or "
+            "the files."
+        )
     return found

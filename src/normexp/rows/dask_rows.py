@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 from threadpoolctl import ThreadpoolController
 
 from normexp.base.errors import ClusterError, InputError, MissingExtraError, NormexpError, ShapeError
@@ -66,6 +67,7 @@ class DaskTable:
             )
         if len(self.array.chunks[1]) > 1:
             self.array = self.array.rechunk({1: -1})
+        self.is_sparse: bool = sparse.issparse(getattr(self.array, "_meta", None))  # what Dask knows of the chunks
         self.chunks = list(self.array.to_delayed().ravel())
         self.lengths = self._lengths(self.array, self.chunks)
         self.n_rows, self.n_features = sum(self.lengths), int(self.array.shape[1])
@@ -100,7 +102,7 @@ class DaskTable:
 
         if hasattr(array, "chunks") and all(np.isfinite(size) for size in array.chunks[0]):
             return [int(size) for size in array.chunks[0]]
-        return [int(n) for n in self.results([delayed(len)(part) for part in parts], "it counted the rows")]
+        return [int(n) for n in self.results([delayed(_height)(part) for part in parts], "it counted the rows")]
 
     def results(self, tasks: Sequence[Any], doing: str, n_bytes: int = 0) -> list[Any]:
         """Compute tasks, whose graph holds n_bytes of coefficients; on a cluster, wait only while it has workers."""
@@ -148,9 +150,16 @@ class _Task:
     cut: Cut
     first: int
     dtype: Any
+    is_sparse: bool
 
     def __call__(self, fn: Callable[[Block], Parts], X: Any, labels: tuple[NDArray[np.intp], F64]) -> Parts:
-        values = np.ascontiguousarray(getattr(X, "values", X), dtype=self.dtype)
+        values = rows_of_chunk(X, self.dtype)
+        if sparse.issparse(values) != self.is_sparse:
+            kinds = ("an array", "a SciPy matrix") if self.is_sparse else ("a SciPy matrix", "an array")
+            raise InputError(
+                f"SoftmaxClassifier.fit: a chunk of X is {kinds[0]}, and X says that its chunks are {kinds[1]}; "
+                "give the kind when X is made: meta=scipy.sparse.csr_matrix((0, 0)) for matrices."
+            )
         with _blas().limit(limits=1, user_api="blas"):  # a worker's threads are the cluster's to give
             return ordered_sum(fn, self.cut.blocks(values, *labels, self.first), None)
 
@@ -175,7 +184,7 @@ class _Encode:
 class DaskRows(LabelledRows):
     """Rows of a ``DaskTable`` with their labels; made by ``labelled``."""
 
-    is_sparse, is_local = False, False
+    is_local = False
 
     def __init__(
         self,
@@ -187,6 +196,7 @@ class DaskRows(LabelledRows):
         report: Callable[[int], None] | None = None,
     ) -> None:
         self.n_rows, self.n_features, self.dtype = table.n_rows, table.n_features, table.dtype
+        self.is_sparse = table.is_sparse
         self.class_weight, self.total_weight = class_weight, float(class_weight.sum())
         self.column_map = ColumnMap() if column_map is None else column_map
         self._table, self._labels, self._report = table, labels, report
@@ -197,10 +207,12 @@ class DaskRows(LabelledRows):
         raise AssertionError("blocks of a Dask collection stay where they live")
 
     def seen_through(self, centre: F64, scale: F64) -> "DaskRows":
+        if self.is_sparse and not centre.any() and np.all(scale == 1.0):
+            return self
         return self._again(ColumnMap(centre, scale, self.column_map.precision))
 
     def for_curvature(self) -> "DaskRows":
-        if self.dtype != np.float32:
+        if self.dtype != np.float32 or self.is_sparse:
             return self
         return self._again(ColumnMap(self.column_map.centre, self.column_map.scale, np.dtype(np.float32)))
 
@@ -211,7 +223,9 @@ class DaskRows(LabelledRows):
         tasks, first = [], 0
         for X, labels, length in zip(self._table.chunks, self._labels, self._table.lengths, strict=True):
             if length:
-                tasks.append(delayed(_Task(self._cut, first, self.dtype), traverse=False)(sent, X, labels))
+                tasks.append(
+                    delayed(_Task(self._cut, first, self.dtype, self.is_sparse), traverse=False)(sent, X, labels)
+                )
             first += length
         while len(tasks) > 1:
             groups = [tasks[k : k + _FAN_IN] for k in range(0, len(tasks), _FAN_IN)]
@@ -289,8 +303,9 @@ def from_dask(X: Any, /, *, target: Any = None, patience_s: float = 60.0) -> Das
     Parameters
     ----------
     X : dask.array.Array (N, D) or dask.dataframe.DataFrame
-        Numbers; float32 stays float32, all others become float64. What is persisted stays where it is; what is not is
-        computed in each pass.
+        Numbers; float32 stays float32, all others become float64. Chunks of an array may be SciPy matrices, which stay
+        sparse; Dask must know it, from ``meta`` where it cannot see it. What is persisted stays where it is; what is
+        not is computed in each pass.
     target : Dask array or series (N,), or array, optional
         The class of each row.
     patience_s : float, default 60
@@ -330,6 +345,21 @@ def from_dask(X: Any, /, *, target: Any = None, patience_s: float = 60.0) -> Das
     if not is_dask(X):
         raise InputError(f"from_dask: X is a {type(X).__name__}; a Dask array or dataframe would be right.")
     return DaskTable(X, target, patience_s)
+
+
+def rows_of_chunk(X: Any, dtype: Any) -> Any:
+    """A chunk as blocks want it: a C-contiguous array, or a CSR matrix without double entries, (n, D)."""
+    if sparse.issparse(X):
+        as_rows: Any = X
+        matrix: Any = sparse.csr_matrix(as_rows, dtype=dtype)
+        matrix.sum_duplicates()
+        return matrix
+    return np.ascontiguousarray(getattr(X, "values", X), dtype=dtype)
+
+
+def _height(part: Any) -> int:
+    """Rows of a chunk; a matrix has no length."""
+    return int(part.shape[0]) if hasattr(part, "shape") else len(part)
 
 
 def _joined(parts: Sequence[Parts]) -> Parts:
