@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from normexp.solvers.class_blocks import ClassBlocks, fit_class_blocks
+from normexp.solvers.class_rows import ClassRows, fit_class_rows
 from normexp.solvers.kronecker import fit_kronecker, plain_moments, rows_for_moments
 from normexp.solvers.objective import SoftmaxObjective
 from normexp.solvers.preconditioner import Preconditioner, fit_hessian, is_sampled
@@ -17,8 +18,9 @@ _PASSES_SAVED = 30
 _CHEAP_OPERATIONS = 2e8
 _MAX_UNKNOWNS = 2000
 # After a step of more inner iterations than this, the classes' own blocks are formed (anew) if their S (D + 1)^2
-# numbers stay below 256 MB.
+# numbers stay below 256 MB. Of more classes each keeps its unsure rows (again) after a step of more than so many.
 _PATIENCE = 25
+_FIRST_PATIENCE, _NEXT_PATIENCE = 1, 3
 _MAX_BLOCK_NUMBERS = 1 << 25
 
 
@@ -37,6 +39,15 @@ class Metric:
             and objective.n_scores > 1
             and objective.n_scores * (rows.n_features + 1) ** 2 <= _MAX_BLOCK_NUMBERS
         )
+        self.may_keep_rows = (  # from all rows alone: those of a sample are too few for each of many classes
+            self._dense
+            and not rows.is_sparse
+            and not self._use_hessian
+            and not self._may_block
+            and objective.n_scores > 2
+            and bool(np.all(objective.ridge > 0))
+        )
+        self._class_rows: ClassRows | None = None
         self.blocks: ClassBlocks | None = None  # once they were needed, they stay
         self._floor: NDArray[np.float64] | None = None
 
@@ -47,6 +58,12 @@ class Metric:
             self.blocks = fit_class_blocks(objective, self._rng)
         if self.blocks is not None:
             return self.blocks
+        patience = _FIRST_PATIENCE if self._class_rows is None else _NEXT_PATIENCE
+        if self.may_keep_rows and last_inner > patience:
+            self._class_rows = None  # two at a time would be the largest thing in memory
+            self._class_rows = fit_class_rows(objective)
+        if self._class_rows is not None:
+            return self._class_rows
         wanted = self._sample if self._use_hessian else rows_for_moments(objective.rows.n_features)
         if self._dense and self._floor is None and is_sampled(objective, wanted):
             self._floor = plain_moments(objective)

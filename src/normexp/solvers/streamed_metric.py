@@ -47,6 +47,7 @@ class StreamedMetric:
             rows = self._in_memory()
             metric = Metric(rows, self._rng)
             metric.blocks = self._blocks
+            metric.may_keep_rows &= objective.takes_all
         rows.damping = objective.damping
         rows.at(point.coef, point.shift)
         fitted = metric.fit(last_inner)
