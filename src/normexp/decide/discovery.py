@@ -47,7 +47,10 @@ def propose_classes(
     -----
     k-means with some centres held, on columns divided by their common root mean square, the best of eight starts
     (k-means++, always the same draws). The number of new groups is the one with the largest mean silhouette among up to
-    30 and no more than the root of N; one group when none reaches 0.1.
+    30 and no more than the root of N; one group when none reaches 0.1.That number is a first guess: good where
+    groups are round and far apart, but a third to five times the truth on tables with three or six new classes, and
+    meaningless with more or with pixels (``bench/results/new_classes.md``). Whoever looks at the groups should try some
+    values of `n_classes`.
 
     References
     ----------
