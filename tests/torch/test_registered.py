@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import normexp as nx
-from normexp.backends.tensors import doubt, draws, head_loss, linear, losses, maps, probabilities
+from normexp.backends.tensors import doubt, draws, head_loss, linear, losses, maps, path_loss, probabilities
 from torch_cases import CASES, F64, HEAT, TARGET, WEIGHT, made
 
 Z = made((3, 6), 11)
@@ -13,6 +13,11 @@ HEAD = (made((7, 4), 12), made((5, 4), 13), torch.tensor([0, 1, 2, 3, 4, -100, 1
 HEAD_FLOAT32 = (
     made((7, 4), 12, dtype=torch.float32), made((5, 4), 13, dtype=torch.float32), torch.tensor([0, 1, 2, 3, 4, 4, 1]),
     made((5,), 14, dtype=torch.float32),
+)  # fmt: skip
+TREE_FLOAT32 = (  # a root of classes 0 and 1, and of a node above classes 2 and 3
+    made((3, 4), 16, dtype=torch.float32), made((5, 4), 17, dtype=torch.float32), made((5,), 18, dtype=torch.float32),
+    torch.tensor([3, 0, 2]), torch.tensor([0, 1, 2, 4, 6]), torch.tensor([2, 3, 0, 4, 1, 4]),
+    torch.tensor([0, 0, 2, 2, 2]), torch.tensor([2, 2, 3, 3, 3]), torch.tensor([3, 3, 5, 5]), None, 0.5, [True] * 3,
 )  # fmt: skip
 RAW = {
     "softmax": (probabilities.softmax, (Z, HEAT.clone().requires_grad_(), None, [1])),
@@ -33,6 +38,7 @@ RAW = {
     "gumbel_noise": (draws.gumbel_noise, (Z.detach(), torch.tensor(3), 1)),
     "linear, mean": (linear.linear_cross_entropy, (*HEAD, 0.1, -100, 0.01, 0.0, "mean", None, [True] * 3)),
     "head_loss": (head_loss.head_loss, (*HEAD_FLOAT32, torch.ones(7, dtype=F64), 0.5, [True] * 3)),
+    "path_loss": (path_loss.path_loss, TREE_FLOAT32),
     "linear, none": (linear.linear_cross_entropy, (*HEAD, 0.1, -100, 0.01, 0.0, "none", None, [False] * 3)),
 }
 QUICK = ["softmax", "log_softmax, temperature", "top_k", "cross_entropy, all options mean", "linear, all options mean"]

@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from normexp.backends.tensors.head_loss import suits
+from normexp.backends.tensors.path_loss import Paths, loss_of_paths
 from normexp.base.errors import ArtifactError, DtypeError
 from normexp.base.types import TopK
 from normexp.nn.checks import check_count, check_top
@@ -45,8 +47,9 @@ class HierarchicalHead(Head):
     Each node but the root has a row of weights; a softmax among siblings gives the probability of a node given its
     parent, and a class has the product along its path [1]_, so that leaf probabilities are exact and sum to 1.
 
-    ``loss`` computes what lies on the paths of the targets: groups of siblings of one size at a time, rows and levels
-    together, gathered, or by one product where most groups are needed anyway. A row costs the sizes of the groups on
+    ``loss`` computes what lies on the paths of the targets: on the CPU in float32 in one pass over the paths, gradients
+    made at once; elsewhere groups of siblings of one size at a time, rows and levels together, gathered, or by one
+    product where most groups are needed anyway. A row costs the sizes of the groups on
     its path, about ``2 log2 K`` in a binary tree. Label smoothing needs all leaves. ``top_k`` is exact, at the cost of
     ``log_prob``; with ``beam`` it follows that many best nodes down the tree, and the probabilities it gives are still
     exact, though a better class may have been missed. A state of another tree is refused.
@@ -84,6 +87,7 @@ class HierarchicalHead(Head):
             "_leaf_columns": layout.leaf_columns, "_class_of_slot": layout.class_of_slot,
             "_path_begins": layout.path_begins, "_path_slots": layout.path_slots,
             "_child_first": layout.child_first, "_child_count": layout.child_count,
+            "_group_first": layout.group_first, "_group_size": layout.group_size, "_path_cost": layout.path_cost,
         }  # fmt: skip
         for level, part in enumerate(layout.levels):
             kept[f"_slots_{level}"], kept[f"_parents_{level}"] = part.slots, part.parents
@@ -137,6 +141,9 @@ class HierarchicalHead(Head):
         asked = self._asked(x, target, reduction, weight, label_smoothing, ignore_index)
         if asked.smoothing or not self._layout.slots or not len(asked.target):
             return asked.of_log_prob(self._of_rows(asked.rows))
+        if asked.reduction != "none" and suits(asked.rows, self.weight) and self._is_sparse(asked.target):
+            paths = Paths(self._path_begins, self._path_slots, self._group_first, self._group_size, self._path_cost)
+            return loss_of_paths(asked.rows, self.weight, self.bias, asked.target, paths, asked.scale, asked.factor)
         row, slot = self._steps(asked.target)
         losses = asked.rows.new_zeros(len(asked.rows), dtype=torch.promote_types(self.weight.dtype, torch.float32))
         for part in self._layout.sizes:
@@ -145,6 +152,10 @@ class HierarchicalHead(Head):
                 found = self._step_losses(asked.rows, row[here], slot[here], part)
                 losses = losses.index_add(0, row[here], found.to(losses.dtype))
         return asked.reduced(losses)
+
+    def _is_sparse(self, target: Any) -> bool:
+        """Whether the paths touch so little that a product with all nodes would cost more."""
+        return DENSE * int(self._path_cost[target].sum()) <= len(target) * self._layout.slots
 
     def _steps(self, target: Any) -> tuple[Any, Any]:
         """All steps of all paths: the row and the slot of each."""

@@ -42,6 +42,9 @@ class Layout:
     path_slots: NDArray[np.int64]  # each class's slots, from the leaf up
     child_first: NDArray[np.int64]  # (S + 1,): the first slot of the children of a slot; the last entry is the root's
     child_count: NDArray[np.int64]  # (S + 1,)
+    group_first: NDArray[np.int64]  # (S,): the first of the siblings of a slot
+    group_size: NDArray[np.int64]  # (S,): how many they are
+    path_cost: NDArray[np.int64]  # (K,): how many siblings there are along a class's path, only children left out
 
     @property
     def slots(self) -> int:
@@ -75,7 +78,14 @@ def lay_out(tree: Tree) -> Layout:
     owner = slot_of_node[parents[node_of_slot][begins]]
     child_first[np.where(owner < 0, len(node_of_slot), owner)] = begins
     begins_of_paths, path = _paths(tree, slot_of_node)
-    return Layout(sizes, levels, place[leaf_slots], class_of_slot, begins_of_paths, path, child_first, child_count)
+    group_size = children[parents[node_of_slot]]
+    starts = np.zeros(len(node_of_slot), np.int64)
+    starts[begins] = begins
+    costs = np.concatenate([[0], np.cumsum(np.where(group_size > 1, group_size, 0)[path])])
+    return Layout(
+        sizes, levels, place[leaf_slots], class_of_slot, begins_of_paths, path, child_first, child_count,
+        np.maximum.accumulate(starts), group_size, costs[begins_of_paths[1:]] - costs[begins_of_paths[:-1]],
+    )  # fmt: skip
 
 
 def _levels(tree: Tree, slot_of_node: NDArray[np.int64]) -> tuple[list[Level], NDArray[np.int64]]:
