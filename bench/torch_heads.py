@@ -14,7 +14,9 @@ All heads begin with the same layers below and meet the same batches.
 Rows: ``step-A`` and ``step-B``, AdaptiveHead against torch's at two sets of cut-offs, steps taking turns; ``equal``,
 perplexity of both after equal steps; ``tree-H`` and ``tree-W``, HierarchicalHead against the package
 ``hierarchicalsoftmax`` on a Huffman tree and on a wide one; ``text-HEAD`` and ``zipf-HEAD``, perplexity against the
-seconds of training.
+seconds of training; ``text-mixture``, the same for a mixture of softmaxes. On two cores ``--only step equal tree``,
+``--only zipf``, ``--only text-full text-adaptive text-torch text-sampled text-hier`` and ``--only text-mixture`` take
+about four minutes each or less. The packages ``matplotlib`` and ``hierarchicalsoftmax`` are needed.
 """
 
 import argparse
@@ -33,13 +35,16 @@ import heads_data
 import normexp as nx
 
 PREDICTION = """\
-Prediction, written down before the first run: a step of AdaptiveHead takes 0.7 of the time of torch's (three products
-either way, which are two thirds of torch's time, and one pass over the logits instead of seven), and perplexities after
-equal steps differ by less than 0.1 %. HierarchicalHead is 100 times as fast as the package on both trees. At 13 777
-classes adaptive and sampled are below the full head's perplexity until it has had half a minute, the Huffman tree only
-for the first seconds; at 100 000 all three are below it throughout.
+Prediction, written down before the first run on quiet cores (shares of the time had been profiled on busy ones): a step
+of AdaptiveHead takes 0.7 of the time of torch's (three products either way, which are two thirds of torch's time, and
+one pass over the logits instead of seven), and perplexities after equal steps differ by less than 0.1 %.
+HierarchicalHead is 100 times as fast as the package on both trees. At 13 777 classes adaptive and sampled are below the
+full head's perplexity until it has had half a minute, the Huffman tree only for the first seconds; at 100 000 all three
+are below it throughout. The mixture of four softmaxes, at four times the price of a step, is above the full head all
+the time.
 """
 HEADS = ("full", "adaptive", "torch-adaptive", "sampled", "hierarchical")
+MIXED = "mixture"  # on text alone: not a head of normexp, measured to decide whether it should be
 CUTS = {"A": [1200, 3600], "B": [2000, 8000]}
 WIDTH = 200
 SAMPLES = 1024
@@ -57,12 +62,31 @@ class TorchAdaptive(nn.AdaptiveLogSoftmaxWithLoss):
         return self(x.reshape(-1, self.in_features), target.reshape(-1)).loss
 
 
+class Mixture(nn.Module):
+    """A mixture of softmaxes over one projection: Yang, Dai, Salakhutdinov and Cohen (2018), eq. 4."""
+
+    def __init__(self, depth, classes, parts=4):
+        super().__init__()
+        self.parts, self.depth = parts, depth
+        self.latent, self.prior = nn.Linear(depth, parts * depth), nn.Linear(depth, parts)
+        self.projection = nn.Linear(depth, classes)
+
+    def loss(self, x, target):
+        """Mean loss of rows."""
+        x, target = x.reshape(-1, self.depth), target.reshape(-1)
+        logits = self.projection(torch.tanh(self.latent(x)).reshape(-1, self.depth))
+        nll = nx.cross_entropy(logits, target.repeat_interleave(self.parts), reduction="none")
+        return -nx.logsumexp(nx.log_softmax(self.prior(x)) - nll.reshape(-1, self.parts)).mean()
+
+
 def made_head(name, depth, counts, cuts):
     """A head by its name."""
     classes = len(counts)
     torch.manual_seed(1)
     if name == "full":
         return nx.nn.SoftmaxHead(depth, classes)
+    if name == MIXED:
+        return Mixture(depth, classes)
     if name == "adaptive":
         return nx.nn.AdaptiveHead(depth, classes, cutoffs=cuts)
     if name == "torch-adaptive":
@@ -220,7 +244,10 @@ ROWS = {
     "equal": lambda given: measure_equal(CUTS["B"], given),
     "tree-H": lambda given: measure_tree("H", given),
     "tree-W": lambda given: measure_tree("W", given),
-    **{f"text-{name}": lambda given, name=name: measure_curve(heads_data.Text(), name, given) for name in HEADS},
+    **{
+        f"text-{name}": lambda given, name=name: measure_curve(heads_data.Text(), name, given)
+        for name in (*HEADS, MIXED)
+    },
     **{f"zipf-{name}": lambda given, name=name: measure_curve(heads_data.Zipf(), name, given) for name in HEADS},
 }
 
@@ -288,7 +315,7 @@ def draw(found, path):
 
     figure, panes = plt.subplots(1, 2, figsize=(11, 4.5), layout="constrained")
     for pane, kind, title in zip(panes, ("text", "zipf"), ("WikiText-2", "Zipf, 100 000 classes"), strict=True):
-        for name in HEADS:
+        for name in (*HEADS, MIXED):
             row = found.get(f"{kind}-{name}")
             if row:
                 spent, _, ppl = np.array(row["points"]).T
