@@ -104,13 +104,13 @@ def judge(
 def _tell(found: dict[str, Any], source: str) -> None:
     """Print what was measured."""
     print(f"\n{source}: {found['n_test']:,} rows that nothing was fitted on")
-    print(f"  {'':20} {'accuracy':>9} {'log loss':>9} {'calibration error':>18}")
+    print(f"  {'':30} {'accuracy':>9} {'log loss':>9} {'calibration error':>18}")
     cure = (
         "nothing to mend" if found["calibrator"] == "identity" else f"{found['calibrator'].replace('_', ' ')} scaling"
     )
     for name, end in (("as trained", ""), (cure, "_calibrated")):
         numbers = (found[f"accuracy{end}"], found[f"log_loss{end}"], found[f"ece{end}"])
-        print(f"  {name:20} {numbers[0]:9.4f} {numbers[1]:9.4f} {numbers[2]:18.4f}")
+        print(f"  {name:30} {numbers[0]:9.4f} {numbers[1]:9.4f} {numbers[2]:18.4f}")
     print(
         f"  sets that promise {100 * COVERAGE:g} % hold the truth in {100 * found['set_coverage']:.1f} %, "
         f"with {found['set_size']:.2f} of {found['n_classes']} classes on average"
