@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -12,15 +13,18 @@ from threadpoolctl import ThreadpoolController
 from normexp.rows import Block, RowBlocks, row_blocks
 from normexp.solvers.coefficient_space import CoefficientSpace
 from normexp.solvers.objective import SoftmaxObjective
-from normexp.solvers.outcome import Fitted, Solution
+from normexp.solvers.outcome import Fitted, Outcome, Solution
 from normexp.solvers.problem import Problem
 from normexp.solvers.row_space import RowSpace
+from normexp.solvers.separation import decided, looks_separated, separation_of
 from normexp.solvers.truncated_newton import Ending, Step, minimise
 
 F64 = NDArray[np.float64]
 
 # With so many features for each row, arrays of rows are the smaller ones, and their vectors cost less than they save.
 _FEATURES_PER_ROW = 2
+# Endings without a penalty that a separation of classes may have brought about.
+_DOUBTFUL = (Outcome.GRADIENT, Outcome.FLAT, Outcome.STUCK, Outcome.GROWING)
 
 
 def fit_softmax_regression(
@@ -77,7 +81,16 @@ def fit_softmax_regression(
         prepared = time.perf_counter() - began
         ending = minimise(problem, tol=tol, max_iter=max_iter, callback=callback)
     seconds = {"prepare": prepared, **ending.seconds, "total": time.perf_counter() - began}
-    return on_the_tables_scale(ending, centre, scale, fit_intercept, objective.n_passes, seconds)
+    fitted = on_the_tables_scale(ending, centre, scale, fit_intercept, objective.n_passes, seconds)
+    if not np.any(ridge) and ending.outcome in _DOUBTFUL:
+        separated = ending.outcome is Outcome.GROWING
+        if separated or looks_separated(X, target, weight, fitted.coef, fitted.intercept, tol):
+            lie = separation_of(
+                X, target, weight, n_classes=n_classes, fit_intercept=fit_intercept, centre=centre, scale=scale
+            )
+            outcome = decided(ending.outcome, lie)
+            fitted = fitted._replace(solution=replace(fitted.solution, outcome=outcome))
+    return fitted
 
 
 def on_the_tables_scale(

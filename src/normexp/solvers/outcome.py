@@ -21,14 +21,20 @@ class Outcome(Enum):
         "The classes are separable by a linear rule and there is no penalty, so no finite optimum exists: the "
         "coefficients grew without end and were stopped. Give a penalty (a finite C) to get one."
     )
+    QUASI_SEPARABLE = (
+        "A linear program proves that a linear rule tells some rows from other classes and puts no row on its wrong "
+        "side (quasi-complete separation), and there is no penalty, so no finite optimum exists: some coefficients "
+        "grew without end and were stopped. Give a penalty (a finite C) to get one."
+    )
     STUCK = (
         "No step decreases the objective any more, and yet the dual bound is far from it: the coefficients are not "
         "known to be an optimum. Rescale the columns, or take a stronger penalty."
     )
     GROWING = (
         "max_iter steps were not enough, and there is no penalty: most probably a linear rule separates some rows from "
-        "the others without error, so that the coefficients grow without end. Give a penalty (a finite C) to get an "
-        "optimum, or raise max_iter."
+        "the others without error, so that the coefficients grow without end; the table is too large, or read in "
+        "blocks, so that no linear program decides it. Give a penalty (a finite C) to get an optimum, or raise "
+        "max_iter."
     )
     MAX_ITER = "max_iter steps were not enough to reach the optimum within tol; raise max_iter."
     RUNNING = (
