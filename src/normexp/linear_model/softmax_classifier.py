@@ -91,8 +91,8 @@ class SoftmaxClassifier(InBatches, WithIntervals, FromScikitLearn):
 
     A Newton step reads X some tens of times (``solution_.n_passes``); memory beyond X is one array of N x S
     probabilities and the blocks at work. CSR matrices stay sparse; float32 stays float32 in memory, sums are float64.
-    Without a penalty there may be no finite optimum; where rows look so, a linear program decides it for tables of up to
-    500 000 numbers times classes, and ``solution_`` says whether the separation is complete or quasi-complete [4]_.
+    Without a penalty there may be no finite optimum; where rows look so, a linear program decides it for tables of up
+    to 500 000 numbers times classes, and ``solution_`` says whether the separation is complete or quasi-complete [4]_.
     Penalties with corners hold the features that may be different from zero in a float64 copy (sparse ones sparse),
     found by working sets and gap-safe screening [3]_, and two arrays of N x S more.
 

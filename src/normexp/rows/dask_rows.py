@@ -21,6 +21,7 @@ from threadpoolctl import ThreadpoolController
 
 from normexp.base.errors import ClusterError, InputError, MissingExtraError, NormexpError, ShapeError
 from normexp.rows.blocks import Block, Parts, ordered_sum
+from normexp.rows.dask_cluster import client_of_process, cluster_error, n_workers
 from normexp.rows.labels import digest
 from normexp.rows.memory import ColumnMap, rows_of_a_block
 from normexp.rows.streamed import Cut, LabelledRows
@@ -108,7 +109,7 @@ class DaskTable:
         """Compute tasks, whose graph holds n_bytes of coefficients; on a cluster, wait only while it has workers."""
         import dask
 
-        client = _client()
+        client = client_of_process()
         with dask.config.set({"distributed.admin.large-graph-warning-threshold": _GRAPH_BYTES + 2 * n_bytes}):
             try:
                 if client is None:
@@ -117,7 +118,7 @@ class DaskTable:
             except NormexpError:
                 raise
             except Exception as error:
-                raise _cluster_error(error, doing) from error
+                raise cluster_error(error, doing) from error
         return [self._patiently(client, future, doing) for future in futures]
 
     def _patiently(self, client: Any, future: Any, doing: str) -> Any:
@@ -130,8 +131,8 @@ class DaskTable:
             except NormexpError:
                 raise
             except Exception as error:
-                raise _cluster_error(error, doing) from error
-            if client.status == "running" and _n_workers(client):
+                raise cluster_error(error, doing) from error
+            if client.status == "running" and n_workers(client):
                 idle_since = None
                 continue
             idle_since = time.monotonic() if idle_since is None else idle_since
@@ -388,29 +389,3 @@ def _digest_of(labels: tuple[NDArray[np.intp], F64]) -> str:
 @cache
 def _blas() -> ThreadpoolController:
     return ThreadpoolController()
-
-
-def _client() -> Any:
-    """The default client of a cluster, or None: then Dask's threads in this process do the work."""
-    distributed = sys.modules.get("distributed")
-    if distributed is None:
-        return None
-    try:
-        return distributed.get_client()
-    except ValueError:
-        return None
-
-
-def _n_workers(client: Any) -> int:
-    try:
-        return len(client.nthreads())
-    except (OSError, RuntimeError, TimeoutError):
-        return 0
-
-
-def _cluster_error(error: Exception, doing: str) -> ClusterError:
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-    return ClusterError(
-        f"SoftmaxClassifier.fit: the Dask cluster failed while {doing} ({type(error).__name__}: {reason[:200]}); see "
-        "that its workers live and can compute X, and fit again (with checkpoint= a fit goes on where it was)."
-    )
