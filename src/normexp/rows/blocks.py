@@ -56,6 +56,10 @@ class Block(ABC):
     def column_moments(self, weight: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Weighted sums of x_tilde and of its squares, two arrays (D,)."""
 
+    def column_squares(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Sums of squares of x_tilde's columns, weighted by each column of weights: (n, K) -> (D, K)."""
+        return np.asarray(np.square(self.table()).T @ weights, dtype=np.float64)
+
     def features(self, index: NDArray[np.intp]) -> Any:
         """Return some columns of x_tilde feature by feature, (features, n): a C-contiguous array, or CSR."""
         return np.ascontiguousarray(self.table()[:, index].T)

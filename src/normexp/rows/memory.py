@@ -224,6 +224,16 @@ class SparseBlock(Block):
             sums = (sums - total * self.centre) / self.scale
         return sums, squares
 
+    def column_squares(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        squared: Any = self.transposed.multiply(self.transposed).tocsr()
+        total = np.asarray(curvature.csr_dot(squared, weights, self.pool, self.parts), dtype=np.float64)
+        if self.scale is not None and self.centre is not None:
+            crossed = curvature.csr_dot(self.transposed, weights, self.pool, self.parts)
+            total -= 2 * self.centre[:, None] * crossed
+            total += np.outer(np.square(self.centre), weights.sum(axis=0))
+            total /= np.square(self.scale)[:, None]
+        return total
+
     def features(self, index: NDArray[np.intp]) -> Any:
         return self.transposed[index] if self.scale is None else super().features(index)
 

@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from normexp.solvers.class_blocks import ClassBlocks, fit_class_blocks
+from normexp.solvers.class_diagonals import fit_class_diagonals
 from normexp.solvers.class_rows import ClassRows, fit_class_rows
 from normexp.solvers.kronecker import fit_kronecker, plain_moments, rows_for_moments
 from normexp.solvers.objective import SoftmaxObjective
@@ -22,6 +23,8 @@ _MAX_UNKNOWNS = 2000
 _PATIENCE = 25
 _FIRST_PATIENCE, _NEXT_PATIENCE = 1, 3
 _MAX_BLOCK_NUMBERS = 1 << 25
+# From so many classes on sparse rows get a diagonal for each: turning the classes costs more than their products.
+_MANY_CLASSES = 100
 
 
 class Metric:
@@ -64,6 +67,8 @@ class Metric:
             self._class_rows = fit_class_rows(objective)
         if self._class_rows is not None:
             return self._class_rows
+        if self._objective.rows.is_sparse and not self._dense and objective.n_scores >= _MANY_CLASSES:
+            return fit_class_diagonals(objective)
         wanted = self._sample if self._use_hessian else rows_for_moments(objective.rows.n_features)
         if self._dense and self._floor is None and is_sampled(objective, wanted):
             self._floor = plain_moments(objective)

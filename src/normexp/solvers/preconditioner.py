@@ -1,11 +1,12 @@
 """Approximate inverses of the softmax regression's Hessian that cost no pass over the rows to apply.
 
-Five, by the size of the problem and by how it goes (``metric.Metric``):
+Six, by the size of the problem and by how it goes (``metric.Metric``):
 
 - the Hessian itself, from all rows or from a sample, when D S is small (``HessianFactor``);
 - a Kronecker product of a class factor and a feature factor (``kronecker.KroneckerFactor``);
 - one block for each class, when the Kronecker product needs many iterations (``class_blocks.ClassBlocks``);
 - a shared background, a mean and the unsure rows of each of many classes (``class_rows.ClassRows``);
+- the diagonal itself, for sparse rows of many classes (``class_diagonals.ClassDiagonals``);
 - a Kronecker product with the diagonal of the feature factor, for very many features.
 
 A preconditioner steers the conjugate gradients and decides nothing: a sample may be as rough as it likes.
