@@ -1,6 +1,7 @@
 """One rank of the tests in torch/test_sharded.py."""
 
 import sys
+import time
 from datetime import timedelta
 
 import torch
@@ -10,6 +11,7 @@ from torch.distributed import checkpoint
 import normexp as nx
 
 D, K, N = 6, 11, 8
+SHORT_S = 8  # what a group waits for a rank that never comes
 
 
 def same():
@@ -69,21 +71,54 @@ def load():
     sys.stdout.write("loaded\n")
 
 
+def said(call):
+    """The sentence that a call ends with on this rank."""
+    try:
+        call()
+    except nx.NormexpError as error:
+        sys.stdout.write(f"{type(error).__name__}: {error}\n")
+    else:
+        sys.stdout.write("no error\n")
+
+
 def wrong():
-    """More ranks than classes; then rank 1 alone gets a target out of range."""
-    try:
-        nx.nn.ShardedHead(D, 1)
-    except nx.NormexpError as error:
-        sys.stdout.write(f"{error}\n")
+    """One complaint after another: rank 1 alone is given what does not fit, or something else than rank 0."""
+    odd = dist.get_rank() == 1
+    said(lambda: nx.nn.ShardedHead(D, 1))
+    said(lambda: nx.nn.ShardedHead(D, 0 if odd else K))
+    said(lambda: nx.nn.ShardedHead(D, K + odd))
+    said(lambda: nx.nn.ShardedHead(D, K, dtype=torch.float64 if odd else torch.float32))
+    head, x, target = nx.nn.ShardedHead(D, K), torch.zeros(3, D), torch.tensor([0, 1, 2])
+    said(lambda: head.loss(x, torch.tensor([0, 1, 99]) if odd else target))
+    said(lambda: head.loss(x[:2], target[:2]) if odd else head.loss(x, target))
+    said(lambda: head.loss(x, torch.tensor([0, 2, 1]) if odd else target))
+    said(lambda: head.loss(x, target, weight=-torch.ones(K) if odd else None))
+    said(lambda: head.log_prob(x[:, :2] if odd else x))
+    said(lambda: head.top_k(x, K + 1 if odd else 2))
+    said(lambda: head.top_k(x[:1] if odd else x, 2))
+    said(lambda: head.predict(x.long() if odd else x))
+    said(lambda: head.loss(x, target))
+
+
+def absent():
+    """Rank 1 never calls the loss: rank 0 must stop waiting when the group's time is over."""
     head = nx.nn.ShardedHead(D, K)
-    target = torch.tensor([0, 1, 99 if dist.get_rank() == 1 else 2])
-    try:
-        head.loss(torch.zeros(3, D), target)
-    except nx.NormexpError as error:
-        sys.stdout.write(f"{error}\n")
+    if dist.get_rank() == 0:
+        said(lambda: head.loss(torch.zeros(3, D), torch.tensor([0, 1, 2])))
+    else:
+        time.sleep(2 * SHORT_S)
+        sys.stdout.write("gone\n")
+
+
+def other():
+    """The state of ``same``, taken for a head with one class more."""
+    said(lambda: nx.nn.ShardedHead(D, K + 1, dtype=torch.float64).load_sharded(sys.argv[2]))
 
 
 if __name__ == "__main__":
-    dist.init_process_group("gloo", timeout=timedelta(seconds=120))
-    {"same": same, "load": load, "wrong": wrong}[sys.argv[1]]()
-    dist.destroy_process_group()
+    seconds = SHORT_S if sys.argv[1] == "absent" else 120
+    dist.init_process_group("gloo", timeout=timedelta(seconds=seconds))
+    {"same": same, "load": load, "wrong": wrong, "absent": absent, "other": other}[sys.argv[1]]()
+    sys.stdout.flush()
+    if sys.argv[1] != "absent":
+        dist.destroy_process_group()

@@ -47,14 +47,40 @@ def test_sharded_is_unsharded(world, tmp_path):
     if world == 3:
         for lines in run_ranks(2, "load", tmp_path):
             assert lines[-1] == "loaded"
+        for lines in run_ranks(2, "other", tmp_path):
+            assert "ArtifactError: ShardedHead.load_sharded" in lines[-1]
 
 
 def test_ranks_fail_together():
-    """Rank 1 alone has a wrong target: rank 1 says which, rank 0 says that another rank failed; nobody hangs."""
+    """Whatever one rank is given, both end with a sentence, in turn, and the head still works afterwards."""
+    refused, alone = "another rank refused", "another rank "
+    wanted = [
+        ("2 ranks share 1 classes", "2 ranks share 1 classes"),
+        (f"RangeError: ShardedHead: {refused}", "num_classes is 0"),
+        ("num_classes=11, bias=True, dtype=torch.float32 and another rank", "num_classes=12"),
+        ("dtype=torch.float32 and another rank", "dtype=torch.float64 and another rank"),
+        (refused, "target of row 2 is 99"),
+        ("this rank has 3 rows that count, and another rank other rows", "this rank has 2 rows"),
+        ("the same batch on every rank", "the same batch on every rank"),
+        (refused, "weight holds a negative number"),
+        (f"ShardedHead.log_prob: {refused}", "x has shape (3, 2)"),
+        (f"ShardedHead.top_k: {refused}", "k is 12"),
+        ("x of shape (3, 6) and k 2, and another rank", "x of shape (1, 6) and k 2, and another rank"),
+        (refused, "x has dtype int64"),
+        ("no error", "no error"),
+    ]
     first, second = run_ranks(2, "wrong")
-    assert "2 ranks share 1 classes" in first[0]
-    assert "another rank refused" in first[-1]
-    assert "target of row 2 is 99" in second[-1]
+    assert len(first) == len(second) == len(wanted)
+    for said, (of_first, of_second) in zip(zip(first, second, strict=True), wanted, strict=True):
+        assert of_first in said[0]
+        assert of_second in said[1]
+    assert alone in first[2]
+
+
+def test_a_rank_that_never_comes_does_not_keep_the_others_waiting():
+    first, second = run_ranks(2, "absent")
+    assert first[-1].startswith("ClusterError: ShardedHead.loss: a rank did not answer")
+    assert second == ["gone"]
 
 
 def test_without_a_process_group_it_says_what_to_do():

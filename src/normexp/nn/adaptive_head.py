@@ -26,7 +26,7 @@ class AdaptiveHead(Head):
     in_features : int
         Width D of the features.
     num_classes : int
-        Number K of classes, at least 2.
+        Number K of classes.
     class_counts : array of shape (K,), optional
         How often each class occurs. Classes are sorted by it inside; None takes the class numbers as ranks and
         expects frequencies proportional to 1 / rank.
@@ -82,7 +82,7 @@ class AdaptiveHead(Head):
         device: Any = None,
         dtype: Any = None,
     ) -> None:
-        super().__init__(in_features, num_classes)
+        super().__init__(in_features, num_classes, dtype)
         of = type(self).__name__
         self.div_value = check_positive(div_value, of=of, name="div_value")
         if class_counts is None:

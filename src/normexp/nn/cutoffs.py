@@ -1,12 +1,13 @@
 """Where to cut a frequency-sorted vocabulary: the cut-offs that make a training step cheapest."""
 
+import operator
 from itertools import combinations, pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from normexp.base.errors import RangeError
+from normexp.base.errors import DtypeError, RangeError
 
 MOST_CLUSTERS = 4
 CANDIDATES = 24  # ranks that may become cut-offs, evenly spaced on a logarithmic scale
@@ -51,7 +52,10 @@ def best_cutoffs(counts: NDArray[np.float64], in_features: int, div_value: float
 
 def check_cutoffs(cutoffs: Any, classes: int, *, of: str) -> list[int]:
     """Rising whole numbers within (0, K)."""
-    found = [int(cut) for cut in cutoffs]
+    try:
+        found = [operator.index(cut) for cut in cutoffs]
+    except TypeError:
+        raise DtypeError(f"{of}: cutoffs are {cutoffs!r}; a list of whole numbers would be right.") from None
     rising = all(a < b for a, b in pairwise(found))
     if not found or not rising or found[0] < 1 or found[-1] >= classes:
         raise RangeError(

@@ -17,6 +17,7 @@ class DenseHead(Head):
     """Exact answers from the logits of all classes; ``top_k`` holds those of one tile at a time."""
 
     weight: Any
+    mixes_dtypes = True
 
     @property
     @abstractmethod
@@ -42,6 +43,9 @@ class DenseHead(Head):
     def _logits(self, x: Any, first: int, last: int, out: Any = None) -> Any:
         """Logits of the classes [first, last) of features (..., D); ``out``, for (N, D) of them, may be filled."""
         weight, bias = self.class_weights(slice(first, last))
+        if x.dtype != weight.dtype and not torch.is_autocast_enabled(x.device.type):
+            wide = torch.promote_types(x.dtype, weight.dtype)
+            x, weight, bias = x.to(wide), weight.to(wide), None if bias is None else bias.to(wide)
         if out is None:
             return self._shaped(nn.functional.linear(x, weight, bias))
         return self._shaped(torch.mm(x, weight.T, out=out) if bias is None else torch.addmm(bias, x, weight.T, out=out))

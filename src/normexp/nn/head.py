@@ -8,7 +8,15 @@ from torch import nn
 
 from normexp.base.checks import check_number, check_reduction
 from normexp.base.types import TopK
-from normexp.nn.checks import check_classes, check_count, check_features, check_top, class_weights
+from normexp.nn.checks import (
+    check_classes,
+    check_count,
+    check_features,
+    check_match,
+    check_top,
+    check_weights_dtype,
+    class_weights,
+)
 
 
 class Head(nn.Module, ABC):
@@ -18,9 +26,12 @@ class Head(nn.Module, ABC):
     what a batch of true classes costs (``loss``).
     """
 
-    def __init__(self, in_features: int, num_classes: int) -> None:
+    mixes_dtypes = False  # whether features may have another dtype than the weights
+
+    def __init__(self, in_features: int, num_classes: int, dtype: Any = None) -> None:
         super().__init__()
         of = type(self).__name__
+        check_weights_dtype(dtype, of=of)
         self.in_features = check_count(in_features, of=of, name="in_features")
         self.num_classes = check_count(num_classes, of=of, name="num_classes")
 
@@ -58,14 +69,16 @@ class Head(nn.Module, ABC):
 
     def _features(self, x: Any, what: str) -> Any:
         """Check the features."""
-        return check_features(x, self.in_features, of=f"{type(self).__name__}.{what}")
+        of = f"{type(self).__name__}.{what}"
+        x = check_features(x, self.in_features, of=of)
+        return check_match(x, next(self.parameters()), mixes=self.mixes_dtypes, of=of)
 
     def _asked(
         self, x: Any, target: Any, reduction: str, weight: Any, label_smoothing: float, ignore_index: int | None
     ) -> "Asked":
         """Check everything that a loss is given; rows that are ignored are left out."""
         of = f"{type(self).__name__}.loss"
-        x = check_features(x, self.in_features, of=of)
+        x = self._features(x, "loss")
         index, counts = check_classes(target, x.shape[:-1], self.num_classes, ignore_index, of=of)
         weights = class_weights(weight, self.num_classes, x, of=of)
         smoothing = check_number(label_smoothing, of=of, name="label_smoothing", low=0.0, high=1.0)

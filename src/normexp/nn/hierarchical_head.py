@@ -77,7 +77,7 @@ class HierarchicalHead(Head):
                 f"HierarchicalHead: tree is a {type(tree).__name__}; a Tree, such as Tree.huffman makes, would "
                 f"be right."
             )
-        super().__init__(in_features, len(tree.leaves))
+        super().__init__(in_features, len(tree.leaves), dtype)
         self._layout = layout = lay_out(tree)
         self.weight = nn.Parameter(torch.empty(layout.slots, in_features, device=device, dtype=dtype))
         self.bias = nn.Parameter(torch.empty(layout.slots, device=device, dtype=dtype)) if bias else None
@@ -111,7 +111,7 @@ class HierarchicalHead(Head):
 
     def _of_rows(self, rows: Any) -> Any:
         if not self._layout.slots:
-            return rows.sum(1, keepdim=True) * 0.0  # one class
+            return (rows @ self.weight.T).sum(1, keepdim=True)  # one class, no weights: 0, and differentiable
         own = torch.cat([self._of_size(rows, part).flatten(1) for part in self._layout.sizes], 1)
         above, found = None, []
         for level in range(len(self._layout.levels)):

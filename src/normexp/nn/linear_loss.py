@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from normexp.base.checks import check_number, check_reduction
-from normexp.nn.checks import check_count
+from normexp.nn.checks import check_count, check_ignored, check_target, check_weights_dtype
 from normexp.ops import linear_cross_entropy
 
 
@@ -96,7 +96,8 @@ class LinearCrossEntropyLoss(nn.Module):
         self.temperature = check_number(temperature, of=of, name="temperature", low=0.0)
         self.softcap = None if softcap is None else check_number(softcap, of=of, name="softcap", low=0.0)
         self.label_smoothing = check_number(label_smoothing, of=of, name="label_smoothing", low=0.0, high=1.0)
-        self.ignore_index = ignore_index
+        self.ignore_index = check_ignored(ignore_index, of=of)
+        check_weights_dtype(dtype, of=of)
         self.z_loss = check_number(z_loss, of=of, name="z_loss", low=0.0)
         self.focal_gamma = check_number(focal_gamma, of=of, name="focal_gamma", low=0.0)
         self.reduction = check_reduction(reduction, of=of)
@@ -114,6 +115,7 @@ class LinearCrossEntropyLoss(nn.Module):
 
     def forward(self, x: Any, target: Any) -> Any:
         """The loss of features (..., D) for class indices (...) or proportions (..., K)."""
+        target = check_target(target, of="LinearCrossEntropyLoss.forward")
         ignored = None if target.dtype.is_floating_point else self.ignore_index
         return linear_cross_entropy(
             x,

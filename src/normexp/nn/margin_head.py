@@ -64,6 +64,8 @@ class MarginHead(Head):
     0.048587
     """
 
+    mixes_dtypes = True
+
     def __init__(
         self,
         in_features: int,
@@ -75,7 +77,7 @@ class MarginHead(Head):
         device: Any = None,
         dtype: Any = None,
     ) -> None:
-        super().__init__(in_features, num_classes)
+        super().__init__(in_features, num_classes, dtype)
         of = type(self).__name__
         if kind not in KINDS:
             raise RangeError(f"{of}: kind is {kind!r}; 'arcface' or 'cosface' would be right.")

@@ -33,6 +33,10 @@ class LogUniform(nn.Module):
     def learn(self, target: Any) -> None:
         """Nothing to learn."""
 
+    def _load_from_state_dict(self, *given: Any) -> None:
+        super()._load_from_state_dict(*given)
+        self.class_of_rank.copy_(torch.argsort(self.rank_of_class))
+
 
 class Unigram(nn.Module):
     """Each class with the probability of its count; a class never seen counts as half an occurrence.

@@ -88,7 +88,7 @@ class SampledHead(DenseHead):
         device: Any = None,
         dtype: Any = None,
     ) -> None:
-        super().__init__(in_features, num_classes)
+        super().__init__(in_features, num_classes, dtype)
         of = type(self).__name__
         self.num_samples = check_count(num_samples, of=of, name="num_samples")
         if proposal not in KINDS:

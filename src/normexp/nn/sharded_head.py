@@ -7,9 +7,10 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from normexp.base.errors import RangeError, ShapeError
+from normexp.base.errors import ArtifactError, RangeError, ShapeError
 from normexp.base.types import TopK
-from normexp.nn.checks import check_top
+from normexp.nn.agreement import agreed
+from normexp.nn.checks import FLOATS, check_top
 from normexp.nn.head import Asked, Head
 from normexp.nn.tiles import tiled_top_k
 
@@ -42,7 +43,8 @@ class ShardedHead(Head):
     each rank merges by two collectives, the maximum and then the sum of ``s exp(m_r - m)`` [1]_; the third adds up what
     the rank of the true class knows of it. The gradient needs none for the weights, and one sum for ``x``: inputs are
     taken to be the same on all ranks, and so are their gradients then. A check that fails on one rank fails on all:
-    ranks agree on it before they wait for each other.
+    ranks agree on it, and on having the same targets, in one more small collective before they wait for each other. A
+    rank that never comes ends the wait of the others with a ClusterError after the process group's timeout.
 
     References
     ----------
@@ -59,12 +61,28 @@ class ShardedHead(Head):
         device: Any = None,
         dtype: Any = None,
     ) -> None:
-        super().__init__(in_features, num_classes)
         if not (dist.is_available() and dist.is_initialized()):
             raise RangeError(
                 "ShardedHead: there is no process group; call torch.distributed.init_process_group first, or take a "
                 "SoftmaxHead."
             )
+
+        def made() -> tuple[None, list[int]]:
+            self._make(in_features, num_classes, process_group, device=device, dtype=dtype, bias=bias)
+            return None, [in_features, num_classes, int(bias), FLOATS.index(self.weight.dtype)]
+
+        _, is_same = agreed(made, 4, of="ShardedHead", device=device, group=process_group)
+        if not is_same:
+            raise RangeError(
+                f"ShardedHead: this rank was told in_features={in_features}, num_classes={num_classes}, bias={bias}, "
+                f"dtype={self.weight.dtype} and another rank something else; the same on every rank would be right."
+            )
+
+    def _make(
+        self, in_features: int, num_classes: int, process_group: Any, *, bias: bool, device: Any, dtype: Any
+    ) -> None:
+        """Check this rank's arguments, and make its parameters."""
+        super().__init__(in_features, num_classes, dtype)
         self.group = process_group
         self.rank, self.world = dist.get_rank(process_group), dist.get_world_size(process_group)
         if self._begin(self.world - 1) >= num_classes:
@@ -129,7 +147,14 @@ class ShardedHead(Head):
         """Take the parameters from a checkpoint of ``sharded_state_dict``, saved on any number of ranks."""
         from torch.distributed import checkpoint  # noqa: PLC0415  (slow to import)
 
-        checkpoint.load(self.sharded_state_dict(), checkpoint_id=folder, process_group=self.group)
+        try:
+            checkpoint.load(self.sharded_state_dict(), checkpoint_id=folder, process_group=self.group)
+        except checkpoint.CheckpointException as error:
+            why = str(next(iter(error.failures.values()))[0]).split(";", 1)[0]
+            raise ArtifactError(
+                f"ShardedHead.load_sharded: {folder} holds no head of {self.num_classes} classes and "
+                f"{self.in_features} features ({why}); build the head as the one that was saved."
+            ) from None
 
     def gather_dense(self) -> tuple[Any, Any]:
         """The whole projection (K, D) and bias (K,) or None, on every rank."""
@@ -153,7 +178,7 @@ class ShardedHead(Head):
 
     def log_prob(self, x: Any) -> Any:
         """Log-probabilities of all classes (..., K), on every rank; without gradients."""
-        x = self._features(x, "log_prob")
+        x, _ = self._asked_of_all(x, "log_prob")
         with torch.no_grad():
             z = self._logits(x.reshape(-1, self.in_features))
             whole = self._gathered(z.T.contiguous()).T
@@ -161,8 +186,7 @@ class ShardedHead(Head):
 
     def top_k(self, x: Any, k: int) -> TopK:
         """The k likeliest classes, best first: each rank's own k, and the best of these."""
-        count = check_top(k, self.num_classes, of="ShardedHead.top_k")
-        x = self._features(x, "top_k")
+        x, count = self._asked_of_all(x, "top_k", k)
         with torch.no_grad():
             rows = x.reshape(-1, self.in_features)
             z = self._logits(rows)
@@ -204,27 +228,38 @@ class ShardedHead(Head):
         )
 
     def _agreed(self, x: Any, target: Any, *options: Any) -> Asked:
-        """Check at the door, and tell the other ranks: they must not wait for one that has failed."""
-        failure: Exception | None = None
-        try:
+        """Check at the door, all ranks together; that they have the same targets is seen from a sum."""
+
+        def checked() -> tuple[Asked, list[int]]:
             asked = self._asked(x, target, *options)
-        except Exception as raised:  # noqa: BLE001  (raised again below, after the others know)
-            failure = raised
-        device = self.weight.device
-        size = -1 if failure is not None else len(asked.target)
-        seen = torch.tensor([size, -size], dtype=torch.int64, device=device)
-        dist.all_reduce(seen, op=dist.ReduceOp.MIN, group=self.group)
-        if failure is not None:
-            raise failure
-        least, most = int(seen[0]), -int(seen[1])
-        if least < 0:
-            raise RangeError("ShardedHead.loss: another rank refused its batch; its own error says why.")
-        if least != most:
+            place = torch.arange(1, len(asked.target) + 1, device=asked.target.device)
+            return asked, [len(asked.target), int((asked.target * (place % 8191)).sum() % (1 << 31))]
+
+        asked: Asked
+        asked, is_same = agreed(checked, 2, of="ShardedHead.loss", device=self.weight.device, group=self.group)
+        if not is_same:
             raise ShapeError(
-                f"ShardedHead.loss: this rank has {size} rows that count and others {least} to {most}; "
-                f"the same batch on every rank would be right."
+                f"ShardedHead.loss: this rank has {len(asked.target)} rows that count, and another rank other rows or "
+                f"targets; the same batch on every rank would be right."
             )
         return asked
+
+    def _asked_of_all(self, x: Any, what: str, k: int = 1) -> tuple[Any, int]:
+        """Features and k, checked by all ranks together."""
+        of = f"ShardedHead.{what}"
+
+        def checked() -> tuple[Any, list[int]]:
+            count = check_top(k, self.num_classes, of=of)
+            rows = self._features(x, what)
+            return rows, [rows[..., 0].numel(), count]
+
+        rows, is_same = agreed(checked, 2, of=of, device=self.weight.device, group=self.group)
+        if not is_same:
+            raise ShapeError(
+                f"{of}: this rank has x of shape {tuple(rows.shape)} and k {k}, and another rank something else; the "
+                f"same on every rank would be right."
+            )
+        return rows, int(k)
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, classes={self.first}:{self.last}, bias={self.bias is not None}"

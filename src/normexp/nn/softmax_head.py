@@ -8,7 +8,7 @@ from torch import nn
 
 from normexp.base.checks import check_number
 from normexp.base.errors import RangeError, ShapeError
-from normexp.nn.checks import check_positive
+from normexp.nn.checks import check_ignored, check_positive, check_target
 from normexp.nn.dense_head import DenseHead
 from normexp.ops import linear_cross_entropy
 
@@ -76,7 +76,7 @@ class SoftmaxHead(DenseHead):
         device: Any = None,
         dtype: Any = None,
     ) -> None:
-        super().__init__(in_features, num_classes)
+        super().__init__(in_features, num_classes, dtype)
         of = type(self).__name__
         self.temperature = check_positive(temperature, of=of, name="temperature")
         self.softcap = None if softcap is None else check_positive(softcap, of=of, name="softcap")
@@ -124,7 +124,7 @@ class SoftmaxHead(DenseHead):
         ignore_index: int | None = -100,
     ) -> Any:
         """Cross-entropy of the targets: class indices (...), or proportions (..., K)."""
-        x = self._features(x, "loss")
+        x, target = self._features(x, "loss"), check_target(target, of="SoftmaxHead.loss")
         return linear_cross_entropy(
             x,
             self.weight,
@@ -134,7 +134,7 @@ class SoftmaxHead(DenseHead):
             softcap=self.softcap,
             weight=weight,
             label_smoothing=label_smoothing,
-            ignore_index=None if target.dtype.is_floating_point else ignore_index,
+            ignore_index=None if target.dtype.is_floating_point else check_ignored(ignore_index, of="SoftmaxHead.loss"),
             z_loss=self.z_loss,
             reduction=reduction,
         )

@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from normexp.base.errors import DtypeError, RangeError, ShapeError
-from normexp.nn.checks import check_count
+from normexp.nn.checks import as_numbers, check_count
 
 
 @dataclass(frozen=True)
@@ -35,6 +34,12 @@ class Tree:
 
     parents: NDArray[np.int64]
     leaves: NDArray[np.int64]
+
+    def __post_init__(self) -> None:
+        for name in ("parents", "leaves"):
+            object.__setattr__(self, name, _whole(getattr(self, name), of="Tree", name=name))
+        _check_parents(self.parents, of="Tree")
+        _check_leaves(self.leaves, _childless(self.parents), of="Tree")
 
     @classmethod
     def from_parents(cls, parents: Any, leaves: Any = None) -> Self:
@@ -65,14 +70,10 @@ class Tree:
         """
         of = "Tree.from_parents"
         nodes = _whole(parents, of=of, name="parents")
+        if leaves is not None:
+            return cls(nodes, _whole(leaves, of=of, name="leaves"))
         _check_parents(nodes, of=of)
-        childless = np.ones(len(nodes), np.bool_)
-        childless[nodes[nodes >= 0]] = False
-        if leaves is None:
-            return cls(nodes, np.flatnonzero(childless))
-        classes = _whole(leaves, of=of, name="leaves")
-        _check_leaves(classes, childless, of=of)
-        return cls(nodes, classes)
+        return cls(nodes, np.flatnonzero(_childless(nodes)))
 
     @classmethod
     def huffman(cls, class_counts: Any) -> Self:
@@ -100,7 +101,7 @@ class Tree:
         [1, 2, 3, 3]
         """
         of = "Tree.huffman"
-        counts = torch.as_tensor(class_counts).detach().to("cpu", torch.float64).numpy()
+        counts = as_numbers(class_counts, "cpu", of=of, name="class_counts").numpy()
         if counts.ndim != 1 or not len(counts):
             raise ShapeError(f"{of}: class_counts have shape {counts.shape}; one for each class, (K,), would be right.")
         if not (np.isfinite(counts) & (counts >= 0)).all():
@@ -150,7 +151,7 @@ class Tree:
         """
         of = "Tree.balanced"
         ways = check_count(arity, of=of, name="arity", low=2)
-        points = torch.as_tensor(class_embeddings).detach().to("cpu", torch.float64).numpy()
+        points = as_numbers(class_embeddings, "cpu", of=of, name="class_embeddings").numpy()
         if points.ndim != 2 or not len(points):
             raise ShapeError(
                 f"{of}: class_embeddings have shape {points.shape}; (K, E), a row for each class, is right."
@@ -183,7 +184,10 @@ class Tree:
 
 
 def _whole(values: Any, *, of: str, name: str) -> NDArray[np.int64]:
-    found = np.asarray(values)
+    try:
+        found = np.asarray(values)
+    except ValueError:
+        raise ShapeError(f"{of}: {name} are {values!r}; one number for each node would be right.") from None
     if found.ndim != 1 or not len(found):
         raise ShapeError(f"{of}: {name} have shape {found.shape}; one number for each node would be right.")
     if found.dtype.kind not in "iu":
@@ -212,6 +216,13 @@ def _check_parents(parents: NDArray[np.int64], *, of: str) -> None:
         raise RangeError(
             f"{of}: node {node} never reaches a root: its ancestors form a cycle; cut it with a parent -1."
         )
+
+
+def _childless(parents: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which nodes are nobody's parent."""
+    found = np.ones(len(parents), np.bool_)
+    found[parents[parents >= 0]] = False
+    return found
 
 
 def _check_leaves(leaves: NDArray[np.int64], childless: NDArray[np.bool_], *, of: str) -> None:
