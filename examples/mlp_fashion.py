@@ -140,10 +140,13 @@ def main() -> None:
             z = logits_of(network, test)
             scores = accuracy(y, z), log_loss(y, z), ece(y, z)
             impossible = float(np.isneginf(z[np.arange(len(y)), y]).mean())
+            silent = int((np.isneginf(z) | (z == 0.0).all(axis=1, keepdims=True)).all(axis=0).sum())  # never above 0
             table.append({"hidden": hidden, "output": output, "accuracy": scores[0], "ece": scores[2],
                           "log_loss": None if np.isinf(scores[1]) else scores[1], "true_class_ruled_out": impossible,
+                          "silent_outputs": silent,
                           "cpu_seconds": round(seconds, 1)})  # fmt: skip
             told = f", {100 * impossible:.2f} % of the true classes called impossible" if impossible else ""
+            told += f", {silent} outputs never above 0" if silent else ""
             print(f"{hidden:8} {output:10} {scores[0]:9.4f} {scores[1]:9.4f} {scores[2]:18.4f} {seconds:8.1f}{told}")
             if (hidden, output) == ("ReLU", "softmax"):
                 best = network

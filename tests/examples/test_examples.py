@@ -126,6 +126,8 @@ def test_relu_alone_rules_out_true_classes_and_softmax_never_does(quick):
     assert table["ReLU", "ReLU"]["true_class_ruled_out"] > 0.0
     assert table["ReLU", "ReLU"]["log_loss"] is None
     assert {row["true_class_ruled_out"] for key, row in table.items() if key[1] != "ReLU"} == {0.0}
+    assert table["sigmoid", "ReLU"]["silent_outputs"] > 0
+    assert {row["silent_outputs"] for key, row in table.items() if key[1] != "ReLU"} == {0}
     assert table["ReLU", "softmax"]["accuracy"] > table["sigmoid", "softmax"]["accuracy"]
 
 
