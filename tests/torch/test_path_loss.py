@@ -138,3 +138,17 @@ def test_a_logit_that_is_not_a_number_spoils_its_row_alone():
     assert torch.isnan(loss)
     assert torch.isnan(grad[3]).all()
     assert torch.isfinite(grad[torch.arange(N) != 3]).all()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:The .grad attribute")  # where a graph is broken, torch looks at it itself
+@pytest.mark.parametrize("kind", ["adaptive", "hierarchical"])
+def test_a_compiled_loss_is_the_same(kind):
+    head = head_of("huffman") if kind == "hierarchical" else nx.nn.AdaptiveHead(D, 300, cutoffs=[30, 90])
+    x, target = batch_of(head)
+    compiled = torch.compile(lambda x: head.loss(x, target), backend="aot_eager")
+    inputs = [x, *head.parameters()]
+    found, wanted = compiled(x), head.loss(x, target)
+    assert torch.equal(found, wanted)
+    ours, theirs = (torch.autograd.grad(loss, inputs) for loss in (found, wanted))
+    assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
