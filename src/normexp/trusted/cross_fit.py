@@ -99,12 +99,14 @@ def cross_fit(
         held = np.sort(split.held[drawn[split.held]])
         if not len(held):
             continue
-        model = _for_fold(base, fitted, len(split.kept), whole=len(np.unique(y[split.kept])) == len(classes))
+        kept = some_rows(X, split.kept)
+        known = kept.labels.classes if isinstance(X, StoredRows) else np.unique(y[split.kept])
+        model = _for_fold(base, fitted, len(split.kept), whole=len(known) == len(classes))
         params = _check_method_params(X, fit_params, indices=split.kept)
         if params.get("checkpoint") is not None:  # one file for each problem
             params["checkpoint"] = f"{params['checkpoint']}.fold-{number + 1}"
         try:
-            model.fit(some_rows(X, split.kept), some_labels(X, y, split.kept), **params)
+            model.fit(kept, some_labels(X, y, split.kept), **params)
         except Exception as error:
             error.add_note(f"{of}: raised by the fit of fold {number + 1} of {len(splits)}.")
             raise

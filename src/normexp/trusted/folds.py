@@ -148,12 +148,14 @@ def _with(split: Split, usable: NDArray[np.bool_]) -> Split:
 def _dealt(target: Index, first: Index, number: int, seed: int) -> list[Split]:
     """Each class dealt out evenly among the folds; copies go where the first of them went."""
     n_rows = len(target)
-    distinct = np.flatnonzero(first == np.arange(n_rows))
-    order = distinct[np.random.default_rng(seed).permutation(len(distinct))]
-    order = order[np.argsort(target[order], kind="stable")]
+    # Positions as small as they can be: there may be many more rows than memory holds.
+    small = np.int32 if n_rows < np.iinfo(np.int32).max else np.int64
+    distinct = np.flatnonzero(first == np.arange(n_rows, dtype=small)).astype(small)
+    order = distinct[np.random.default_rng(seed).permutation(len(distinct)).astype(small)]
+    order = order[np.argsort(target[order].astype(small), kind="stable").astype(small)]
     parts = round(1.0 / HELD_OUT) if number == 1 else min(number, len(distinct))
-    fold = np.empty(n_rows, dtype=np.intp)
-    fold[order] = np.arange(len(order)) % parts
+    fold = np.empty(n_rows, dtype=np.min_scalar_type(parts))
+    fold[order] = np.resize(np.arange(parts, dtype=fold.dtype), len(order))
     fold = fold[first]
     return [
         Split(np.flatnonzero(fold != f), np.flatnonzero(fold == f)) for f in range(1 if number == 1 else max(parts, 1))
@@ -165,7 +167,7 @@ def _first_of_copies(X: Any, target: Index, *, of: str) -> Index:
 
     Rows of few distinct values repeat by nature, then mostly with other classes too; such repeats are no copies.
     """
-    own = np.arange(len(target))
+    own = np.arange(len(target), dtype=np.intp)
     prints = _fingerprints(X, len(target))
     if prints is None:
         return own
