@@ -152,6 +152,9 @@ def trained(problem, name, cuts, *, seconds=None, steps=None, points=6):
     if name == "torch-adaptive":
         like(head, made_head("adaptive", problem.depth, problem.counts, cuts))
     optimiser = torch.optim.Adagrad([*below.parameters(), *head.parameters()], lr=problem.rate)
+    x, target = next(problem.batches())
+    head.loss(below(x), target).backward()  # kernels loaded, memory found; forgotten again
+    below.train()
     tests = [seconds / 2.0**i for i in reversed(range(points))] if seconds else []
     spent, done, found, batches = 0.0, 0, [], problem.batches()
     while steps is None or done < steps:
