@@ -9,6 +9,7 @@ _needs_torch = [
     "src/normexp/backends/tensors",
     "tests/torch_cases.py",
     "tests/torch_heads.py",
+    "tests/torch_quick.py",
     "tests/torch_sharded_worker.py",
 ]
 collect_ignore = [] if _torch and _torch.origin else _needs_torch

@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+import numpy as np
 import torch
 
 from normexp.backends import cpu
@@ -21,7 +22,6 @@ from normexp.backends.tensors.views import (
     array_of,
     batch_shape,
     compute_dtype,
-    maybe_array_of,
     result_dtype,
     tensor_of,
 )
@@ -156,7 +156,7 @@ def _on_cpu(logits: Any, target: Any, weight: Any, axis: int, options: Options, 
     return _reduced_on_cpu(losses, divisor, rows, logits.dtype, options), grad
 
 
-_NOTHING: Any = maybe_array_of(torch.empty(0, dtype=torch.float64))
+_NOTHING: Any = np.empty(0)  # no tensor: this file may be loaded within an export, where tensors hold no numbers
 
 
 def _scaled(options: Options, scale: float, divisor: float) -> float:
