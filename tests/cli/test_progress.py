@@ -61,3 +61,19 @@ def test_work_of_unknown_length_is_shown_too(monkeypatch, clock):
         clock[0] += 3
         bar(5, None)
     assert "5/?" in screen.getvalue()
+
+
+def test_the_bar_says_what_is_done_now(monkeypatch, clock):
+    screen = Screen(terminal=True)
+    monkeypatch.setattr("sys.stderr", screen)
+    monkeypatch.setenv("TERM", "xterm")
+    with ProgressBar("fitting") as bar:
+        bar(1, 10)
+        clock[0] += 3.0
+        bar.rename("encoding")
+        bar(2, 10)
+        assert "encoding" in screen.getvalue()
+        bar.rename("fitting, pass 3, within 1e-03, 5,000 rows/s")
+        bar(4, 10)
+        clock[0] += 1.0
+    assert "pass 3, within 1e-03, 5,000 rows/s" in screen.getvalue()
