@@ -11,7 +11,7 @@ about these means, pooled over all classes. The mean is what ties a class's shif
     L^-1/2 W L^-1/2 = U diag(g) U',  B = L^-1/2 U,
 
 the background r_k W + L is diagonal in the basis B for every class, and the rest is an update of low rank
-(Woodbury 1950; docs/decisions/0012-class-rows.md).
+(Woodbury 1950; docs/decisions/0011-class-rows.md).
 """
 
 from dataclasses import dataclass, field
