@@ -158,9 +158,7 @@ def test_the_answers_of_other_devices_are_those_of_the_kernels():
         plain, ours = (x if isinstance(x, tuple) else (x,) for x in (plain, ours))
         for a, b in zip(plain, ours, strict=True):
             assert a.dtype == b.dtype, name
-            rtol, atol = (
-                (1e-6, 2e-7) if a.dtype == torch.float32 else (1e-12, 1e-15)
-            )  # products in any order
+            rtol, atol = (1e-6, 2e-7) if a.dtype == torch.float32 else (1e-12, 1e-15)  # products in any order
             assert torch.allclose(a, b, rtol=rtol, atol=atol), name
 
 

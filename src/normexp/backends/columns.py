@@ -15,6 +15,7 @@ from normexp.backends.blocks import run_blocks
 from normexp.backends.layout import DIRECT_ELEMENTS, Block, Rows
 from normexp.backends.threads import POOL
 from normexp.kernels.cpu import columns as _columns
+from normexp.kernels.cpu.lanes import LANES
 from normexp.kernels.cpu.single import LONG, PART, REACH
 
 NARROW = 64  # fewer columns are copied to rows: pieces of memory would be too short
@@ -112,17 +113,17 @@ def _factors(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """1 / sum of each column, as the sum of two."""
     K, B = shape
-    totals = np.empty((-(-K // PART), B))
-    strips = -(-B // _columns.STRIP)
-    width = -(-B // strips)
+    lanes = np.empty((-(-K // PART), LANES, B))
+    half = LANES // 2
 
     def fill(piece: int) -> None:
-        p, s = divmod(piece, strips)
-        part = slice(s * width, min((s + 1) * width, B))
-        here = start + p * PART * B + part.start
-        _columns.column_sums(flat, here, B, min(PART, K - p * PART), pivots[part], totals[p : p + 1, part])
+        p, side = divmod(piece, 2)
+        p = len(lanes) - 1 - p  # what was read last is near
+        here, count = start + p * PART * B, min(PART, K - p * PART)
+        part = lanes[p, side * half : (side + 1) * half]
+        _columns.column_lanes(flat, here, B, count, pivots, part, side * half)
 
-    POOL.run(fill, len(totals) * strips)
+    POOL.run(fill, 2 * len(lanes))
     high, low = np.empty(B, np.float32), np.empty(B, np.float32)
-    _columns.column_factors(totals, high, low)
+    _columns.column_factors(lanes, high, low)
     return high, low

@@ -3,8 +3,8 @@
 A strip of columns is read three times, one long piece of memory after another: for the columns' largest logits, for the
 sums of their terms, and for the terms once more, times 1 / sum. Each column goes through the same operations in the
 same order as a row does in ``single``, so the bits are the same: what is a lane of vectors there is a row of running
-sums here. Rows of memory whose terms go to the same lane are taken four at a time, since the running sums of many
-columns fill the second-level cache.
+sums here. The terms of a window of rows are made in the order of memory, and then added four at a time to the lane that
+they share, since the running sums of many columns fill the second-level cache.
 """
 
 import numpy as np
@@ -16,7 +16,6 @@ from normexp.kernels.cpu.lanes import EIGHT, LANES, lane_of, lanes_used
 from normexp.kernels.cpu.single import FLOOR, PART, REACH, ZERO, exp_from_pivot, factor_of, pivot_of
 
 f = np.float32
-CHUNK = 512  # columns at a time: their terms stay in the first-level cache
 WINDOW = 4 * LANES
 STRIP = 1024  # columns whose running sums stay in the second-level cache
 
@@ -60,44 +59,44 @@ def _put(piece, pivots, high, low, out):
 
 
 @njit(fastmath=EXACT, nogil=True)
-def _add_window(flat, start, B, pivots, terms, lanes):
-    """Add the terms of WINDOW rows of memory to the lanes."""
-    w = pivots.shape[0]
-    for j in range(LANES):
-        for c in range(0, w, CHUNK):
-            here = start + j * B + c
-            size = min(CHUNK, w - c)
-            for i in range(4):
-                at = here + i * LANES * B
-                _exp(flat[at : at + size], pivots[c : c + size], terms[i, :size])
-            _add_four(terms[0], terms[1], terms[2], terms[3], lanes[j, c : c + size])
+def _add_window(flat, start, B, pivots, terms, lanes, lowest):
+    """Add the terms of WINDOW rows of memory to the lanes from the lowest on; terms holds four rows for each lane."""
+    n, w = lanes.shape
+    for i in range(4):
+        for j in range(n):
+            here = start + (i * LANES + lowest + j) * B
+            _exp(flat[here : here + w], pivots, terms[i * n + j])
+    for j in range(n):
+        _add_four(terms[j], terms[n + j], terms[2 * n + j], terms[3 * n + j], lanes[j])
 
 
 @njit(fastmath=EXACT, nogil=True)
-def _sum_part(flat, start, B, n, pivots, terms, lanes, totals):
-    """totals = the sums of the terms of n rows of memory, added as ``lane_sum`` adds the terms of a row."""
-    w = totals.shape[0]
-    used = lanes_used(n)
-    lanes[:used, :w] = 0.0
+def _fill_lanes(flat, start, B, n, pivots, terms, lanes, lowest):
+    """Lanes = the running sums of the terms of n rows of memory, those of ``lane_sum`` from the lowest on."""
+    w = pivots.shape[0]
+    lanes[:] = 0.0
     whole = (n - n % EIGHT) // WINDOW * WINDOW
     for k in range(0, whole, WINDOW):
-        _add_window(flat, start + k * B, B, pivots, terms, lanes)
+        _add_window(flat, start + k * B, B, pivots, terms, lanes, lowest)
     for k in range(whole, n):
-        lane = lane_of(k, n)
-        for c in range(0, w, CHUNK):
-            here = start + k * B + c
-            size = min(CHUNK, w - c)
-            _exp(flat[here : here + size], pivots[c : c + size], terms[0, :size])
-            _add(terms[0], lanes[lane, c : c + size])
+        j = lane_of(k, n) - lowest
+        if 0 <= j < lanes.shape[0]:
+            here = start + k * B
+            _exp(flat[here : here + w], pivots, terms[0])
+            _add(terms[0], lanes[j])
+
+
+@njit(fastmath=EXACT, nogil=True)
+def _fold(lanes, used, totals):
+    """totals = the sum of the lanes, as ``lane_sum`` adds them; those that are not used hold 0."""
     h = LANES >> 1
     while h > 0:
         for j in range(min(h, used - h)):
-            for c in range(w):
+            for c in range(totals.shape[0]):
                 lanes[j, c] += lanes[j + h, c]
         used = min(used, h)
         h >>= 1
-    for c in range(w):
-        totals[c] = lanes[0, c]
+    totals[:] = lanes[0]
 
 
 @njit(fastmath=EXACT, nogil=True)
@@ -106,13 +105,6 @@ def _fill_tops(flat, first, B, count, tops):
     tops[:] = f(-np.inf)
     for here in range(first, first + count * B, B):
         _raise(tops, flat[here : here + w])
-
-
-@njit(fastmath=EXACT, nogil=True)
-def _fill_sums(flat, first, B, count, pivots, terms, lanes, totals):
-    for p in range(totals.shape[0]):
-        start = first + p * PART * B
-        _sum_part(flat, start, B, min(PART, count - p * PART), pivots, terms, lanes, totals[p])
 
 
 @njit(fastmath=EXACT, nogil=True)
@@ -157,15 +149,17 @@ def column_pivots(tops):
 
 
 @kernel(EXACT)
-def column_sums(flat, first, B, count, pivots, totals):
-    """totals (parts, w) = the sums of 2^64 exp(logit - pivot) down the columns, PART entries each."""
-    terms, lanes = np.empty((4, CHUNK), f), np.empty((LANES, pivots.shape[0]))
-    _fill_sums(flat, first, B, count, pivots, terms, lanes, totals)
+def column_lanes(flat, first, B, count, pivots, lanes, lowest):
+    """Lanes (n, w) = the running sums of 2^64 exp(logit - pivot) down the columns, of at most PART entries."""
+    _fill_lanes(flat, first, B, count, pivots, np.empty((4 * lanes.shape[0], lanes.shape[1]), f), lanes, lowest)
 
 
 @kernel(EXACT)
-def column_factors(totals, high, low):
-    """High + low (w,) = 1 / sum, from the sums (parts, w)."""
+def column_factors(lanes, high, low):
+    """High + low (w,) = 1 / sum, from the lanes (parts, LANES, w), which are used up."""
+    totals = np.empty((lanes.shape[0], lanes.shape[2]))
+    for p in range(lanes.shape[0]):
+        _fold(lanes[p], LANES, totals[p])
     _fill_factors(totals, high, low)
 
 
@@ -182,8 +176,10 @@ def softmax_panels(flat, K, B, first, out, is_left):
     is_left (panels, strips of STRIP columns) says what is left to ``softmax``; nothing is written there. out may be flat.
     """
     w = min(B, STRIP)
-    totals, lanes = np.empty((-(-K // PART), w)), np.empty((LANES, w))
-    terms, pivots, high, low = np.empty((4, CHUNK), f), np.empty(w, f), np.empty(w, f), np.empty(w, f)
+    parts = (K + PART - 1) // PART
+    used = lanes_used(min(K, PART))
+    totals, every_lane, every_term = np.empty((parts, w)), np.empty(used * w), np.empty(4 * used * w, f)
+    pivots, high, low = np.empty(w, f), np.empty(w, f), np.empty(w, f)
     for a in range(is_left.shape[0]):
         for s in range(is_left.shape[1]):
             n = min(STRIP, B - s * STRIP)
@@ -191,6 +187,10 @@ def softmax_panels(flat, K, B, first, out, is_left):
             _fill_tops(flat, start, B, K, pivots[:n])
             is_left[a, s] = _pivot_in_place(pivots[:n]) > 0
             if not is_left[a, s]:
-                _fill_sums(flat, start, B, K, pivots[:n], terms, lanes, totals[:, :n])
+                lanes, terms = every_lane[: used * n].reshape(used, n), every_term[: 4 * used * n].reshape(4 * used, n)
+                for p in range(parts):
+                    size = min(PART, K - p * PART)
+                    _fill_lanes(flat, start + p * PART * B, B, size, pivots[:n], terms, lanes, 0)
+                    _fold(lanes, used, totals[p, :n])
                 _fill_factors(totals[:, :n], high, low)
                 _fill_prob(flat, start, B, K, pivots[:n], high, low, out)
