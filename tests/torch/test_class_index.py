@@ -10,6 +10,7 @@ import torch
 import normexp as nx
 from normexp.nn.unseen import Sample, Strata, estimated_sum
 
+pytestmark = pytest.mark.filterwarnings("ignore:ClassIndex.top_k. the interval")
 K, D = 4_000, 16
 usearch = pytest.importorskip("usearch.index", reason="usearch is not installed: normexp[index]")
 
@@ -105,6 +106,43 @@ def test_the_interval_holds_the_normaliser_at_its_rate_and_the_candidates_alone_
     assert 0.92 <= np.mean(rates) <= 0.98
     assert abs(torch.stack(errors).median().item()) < 0.3  # no side is favoured
     assert np.mean(naive) < 0.5  # the same width around the normaliser of the candidates fails
+
+
+def test_calibrated_intervals_hold_where_the_index_misses_classes_and_others_do_not():
+    """An index of weights from before a long training; half of the rows calibrate it."""
+    head, _ = clustered(features=48)
+    before, _ = clustered(features=48)
+    before.weight.add_(0.4 * torch.randn(K, 48, generator=torch.Generator().manual_seed(4)))
+    old = nx.nn.ClassIndex(before, candidates=32).index
+    rows = head.weight[torch.randint(K, (600,), generator=torch.Generator().manual_seed(5))] / 0.6
+    rows = 0.7 * rows + 0.3 * torch.randn(600, 48, generator=torch.Generator().manual_seed(6))
+    index = nx.nn.ClassIndex(head, candidates=32, samples=256, index=old, rng=1)
+    fresh, truth = rows[300:], normaliser(head, rows[300:])
+
+    def rate():
+        found = index.top_k(fresh, 1)
+        first = head.logits_of(fresh, found.index).squeeze(1).double()
+        ends = [first - torch.log(end[:, 0].double()) for end in (found.high, found.low)]
+        return covered(ends[0] - 1e-5, ends[1] + 1e-5, truth), found
+
+    as_built, _ = rate()
+    assert index.calibrate(rows[:300]) is index
+    calibrated, found = rate()
+    assert as_built < 0.85
+    assert calibrated >= 0.91  # 0.95 less three standard errors of both halves
+    assert index.widening > 0.0
+    assert (found.error >= (truth - found.log_normaliser).square().mean().sqrt() * 0.5).all()
+
+
+@pytest.mark.filterwarnings("error")
+def test_an_answer_that_does_not_know_what_it_misses_says_so(problem):
+    head, x, index = problem
+    with pytest.warns(nx.NormexpWarning, match=r"call calibrate\(x\) once"):
+        index.top_k(x, 2)
+    again = nx.nn.ClassIndex(head, candidates=64, samples=512, rng=1, index=index.index).calibrate(x)
+    again.top_k(x, 2)
+    with pytest.raises(nx.NormexpError, match="x has 18 rows; 19 or more"):
+        again.calibrate(x[:18])
 
 
 @pytest.mark.parametrize("storage", ["bfloat16", "int8"])

@@ -1,12 +1,14 @@
 """Approximate answers of a dense head at millions of classes: an index finds the best, a sample weighs the rest."""
 
+import math
+import warnings
 from statistics import NormalDist
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import torch
 
 from normexp.base.checks import check_number
-from normexp.base.errors import DtypeError, MissingExtraError, RangeError, ShapeError
+from normexp.base.errors import DtypeError, MissingExtraError, NormexpWarning, RangeError, ShapeError
 from normexp.nn.checks import check_count, check_features, check_top
 from normexp.nn.dense_head import DenseHead
 from normexp.nn.unseen import Strata, estimated_sum
@@ -85,6 +87,11 @@ class ClassIndex:
     outweighs the last candidate: where rows are peaked ask for more candidates, where they are flat for more samples.
     The normaliser of the candidates alone would be too small always, and each probability too large.
 
+    What the index itself misses no sample tells: at a million classes it may be one class in twenty of the best.
+    ``calibrate`` compares the answers for some rows with the exact ones, and from then on the interval is as much wider
+    as it takes to hold for the stated share of such rows, in log Z on both sides [4]_; ``error`` grows by the root of
+    the mean square of what was missed. Before that, an answer that is no exact one comes with a warning.
+
     With as many candidates as classes no index is asked, the answer is exact and the error 0. If weights were trained
     on after the index was built, the logits, and so the probabilities and their interval, are still those of the
     weights of now; it is the candidates that grow stale.
@@ -100,6 +107,7 @@ class ClassIndex:
     .. [2] Malkov and Yashunin (2020), "Efficient and robust approximate nearest neighbor search using hierarchical
        navigable small world graphs", IEEE TPAMI 42(4).
     .. [3] Hanley and Lippman-Hand (1983), "If nothing goes wrong, is everything all right?", JAMA 249(13).
+    .. [4] Romano, Patterson and Candes (2019), "Conformalized quantile regression", NeurIPS, eq. 6 to 8.
 
     Examples
     --------
@@ -136,6 +144,8 @@ class ClassIndex:
         if storage not in STORAGES:
             raise RangeError(f"{of}: storage is {storage!r}; one of {', '.join(map(repr, STORAGES))} would be right.")
         self._generator = _generator(rng, of=of)
+        self.widening: float | None = None  # of the interval of log Z, on both sides; None before calibrate
+        self._missed = 0.0
         lengths = self._lengths()
         self._longest = float(lengths.max())
         self._strata = Strata.by_norm(lengths, GROUPS)
@@ -205,6 +215,33 @@ class ClassIndex:
 
     # ---------------------------------------------------------------- answers
 
+    def calibrate(self, x: Any) -> Self:
+        """Widen the interval by what the index misses for features (N, D) like those to come.
+
+        Takes one pass over the weights for the exact answers. With ``c`` the confidence, N must be ``c / (1 - c)`` or
+        more, 19 at 0.95; with a few hundred the rate is known better.
+        """
+        of = "ClassIndex.calibrate"
+        rows = check_features(x, self.head.in_features, of=of).reshape(-1, self.head.in_features)
+        fewest = math.ceil(self.confidence / (1.0 - self.confidence) * (1.0 - 1e-9))
+        if len(rows) < fewest:
+            raise RangeError(
+                f"{of}: x has {len(rows)} rows; {fewest} or more would be right at a confidence of {self.confidence:g}."
+            )
+        self.widening, self._missed = 0.0, 0.0
+        found = self.top_k(rows, 1)
+        with torch.no_grad():
+            exact = self.head.top_k(rows, 1)
+            best = self.head.logits_of(rows, exact.index).squeeze(1).to(torch.float64)
+            first = self.head.logits_of(rows, found.index).squeeze(1).to(torch.float64)
+        truth = best - exact.log_prob.squeeze(1).to(torch.float64)
+        least, most = (first - torch.log(end.squeeze(1).to(torch.float64)) for end in (found.high, found.low))
+        beyond = torch.maximum(least - truth, truth - most).sort().values
+        rank = min(len(rows), math.ceil((len(rows) + 1) * self.confidence * (1.0 - 1e-12)))
+        self.widening = max(0.0, float(beyond[rank - 1]))
+        self._missed = float((truth - found.log_normaliser).square().mean().sqrt())
+        return self
+
     def top_k(self, x: Any, k: int) -> EstimatedTopK:
         """The k likeliest classes of features (..., D) among the candidates, best first; without gradients."""
         of, head = "ClassIndex.top_k", self.head
@@ -219,6 +256,13 @@ class ClassIndex:
             row = int((~torch.isfinite(rows)).any(1).nonzero()[0])
             raise RangeError(f"{of}: row {row} of x holds NaN or inf; finite features would be right.")
         is_whole = self.candidates == head.num_classes
+        if not is_whole and self.widening is None:
+            warnings.warn(
+                f"{of}: the interval does not know what the index misses; call calibrate(x) once, with rows like "
+                "these.",
+                NormexpWarning,
+                stacklevel=2,
+            )
         sample = None if is_whole else self._strata.draw(self.samples, self._generator)
         step = max(1, PICKED // (self.candidates * head.in_features))
         with torch.no_grad():
@@ -239,12 +283,14 @@ class ClassIndex:
         quantile = NormalDist().inv_cdf(0.5 + self.confidence / 2.0)
         least = seen + rest * torch.exp(-quantile * torch.where(spread == 0.0, 0.0, spread / rest))
         most = total + rare + quantile * error
+        wide = math.exp(self.widening or 0.0)
+        least, most = least / wide, most * wide
         log_prob = (best - top) - torch.log(total)[:, None]
         low, high = (torch.exp(best - top) / end[:, None] for end in (most, least))
         dtype = torch.promote_types(rows.dtype, torch.float32)
         return EstimatedTopK(
             log_prob.exp().to(dtype), log_prob.to(dtype), classes.gather(1, at), low.to(dtype), high.to(dtype),
-            top.squeeze(1) + torch.log(total), error / total,
+            top.squeeze(1) + torch.log(total), torch.hypot(error / total, torch.full_like(error, self._missed)),
         )  # fmt: skip
 
     def _rest(self, rows: Any, classes: Any, z: Any, sample: Any) -> tuple[Any, Any, Any]:
