@@ -327,7 +327,7 @@ def draw(found, path):
             title=title, xlabel="seconds of training", ylabel="perplexity of the test part", xscale="log", yscale="log"
         )
         for axis in (pane.xaxis, pane.yaxis):
-            axis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+            axis.set_major_locator(ticker.LogLocator(subs=(1, 2, 3, 5)))
             axis.set_major_formatter(ticker.StrMethodFormatter("{x:g}"))
             axis.set_minor_locator(ticker.NullLocator())
         if pane.lines:
