@@ -98,6 +98,8 @@ def _summary(lines: list[dict]) -> list[str]:
     rows = [
         "## Summary",
         "",
+        f"{len(names)} of the problems of `problems.py` were measured, each contestant once for each round.",
+        "",
         f"normexp reaches 1e-6 at default settings without a warning on {len(reached)} of {len(default)} problems"
         + (f"; not on {', '.join(sorted(set(default) - set(reached)))}." if len(reached) < len(default) else "."),
         "",
