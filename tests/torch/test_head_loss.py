@@ -115,7 +115,7 @@ def test_a_target_out_of_range_is_refused():
     x, weight, target, bias, scale = inputs()
     target[3] = K
     with pytest.raises(nx.NormexpError, match="target of row 3 is 37"):
-        head_loss(x, weight, target, bias, scale, 1.0, [True] * 3)
+        head_loss(x, weight, bias, target, scale, 1.0, [True] * 3)
 
 
 def test_the_number_of_threads_changes_no_bit():

@@ -12,8 +12,8 @@ Z = made((3, 6), 11)
 LOSS = (Z, TARGET, WEIGHT, 1, 0.1, 5, 0.01, 1.5, "mean")
 HEAD = (made((7, 4), 12), made((5, 4), 13), torch.tensor([0, 1, 2, 3, 4, -100, 1]), made((5,), 14), None, None, 3.0)
 HEAD_FLOAT32 = (
-    made((7, 4), 12, dtype=torch.float32), made((5, 4), 13, dtype=torch.float32), torch.tensor([0, 1, 2, 3, 4, 4, 1]),
-    made((5,), 14, dtype=torch.float32),
+    made((7, 4), 12, dtype=torch.float32), made((5, 4), 13, dtype=torch.float32), made((5,), 14, dtype=torch.float32),
+    torch.tensor([0, 1, 2, 3, 4, 4, 1]),
 )  # fmt: skip
 TREE_FLOAT32 = (  # a root of classes 0 and 1, and of a node above classes 2 and 3
     made((3, 4), 16, dtype=torch.float32), made((5, 4), 17, dtype=torch.float32), made((5,), 18, dtype=torch.float32),

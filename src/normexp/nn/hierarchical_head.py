@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from normexp.backends.tensors.head_loss import suits
-from normexp.backends.tensors.path_loss import Paths, loss_of_paths
+from normexp.backends.tensors.path_loss import Paths, loss_of_paths, steps
 from normexp.base.errors import ArtifactError, DtypeError
 from normexp.base.types import TopK
 from normexp.nn.checks import check_count, check_top
@@ -144,7 +144,7 @@ class HierarchicalHead(Head):
         if asked.reduction != "none" and suits(asked.rows, self.weight) and self._is_sparse(asked.target):
             paths = Paths(self._path_begins, self._path_slots, self._group_first, self._group_size, self._path_cost)
             return loss_of_paths(asked.rows, self.weight, self.bias, asked.target, paths, asked.scale, asked.factor)
-        row, slot = self._steps(asked.target)
+        row, slot = steps(asked.target, self._path_begins, self._path_slots)
         losses = asked.rows.new_zeros(len(asked.rows), dtype=torch.promote_types(self.weight.dtype, torch.float32))
         for part in self._layout.sizes:
             here = ((slot >= part.first) & (slot < part.last)).nonzero().reshape(-1)
@@ -156,16 +156,6 @@ class HierarchicalHead(Head):
     def _is_sparse(self, target: Any) -> bool:
         """Whether the paths touch so little that a product with all nodes would cost more."""
         return DENSE * int(self._path_cost[target].sum()) <= len(target) * self._layout.slots
-
-    def _steps(self, target: Any) -> tuple[Any, Any]:
-        """All steps of all paths: the row and the slot of each."""
-        begins = self._path_begins[target]
-        lengths = self._path_begins[target + 1] - begins
-        row = torch.repeat_interleave(torch.arange(len(target), device=target.device), lengths)
-        offset = torch.arange(len(row), device=target.device) - torch.repeat_interleave(
-            lengths.cumsum(0) - lengths, lengths
-        )
-        return row, self._path_slots[begins[row] + offset]
 
     def _step_losses(self, rows: Any, row: Any, slot: Any, part: Sizes) -> Any:
         """The loss of each step among groups of one size."""

@@ -12,9 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from normexp.backends.tensors.linear import is_one
-from normexp.backends.tensors.operation import Derivatives, Operation, keep, one_by_one
 from normexp.backends.tensors.probabilities import log_softmax
+from normexp.backends.tensors.ready_gradients import places, summed_loss, wanted
 from normexp.backends.tensors.targets import indices
 from normexp.backends.threads import POOL
 from normexp.kernels.cpu.cross_entropy import exact_sum, index_rows
@@ -32,8 +31,8 @@ class Asked(NamedTuple):
 
     x: Any  # (N, D)
     weight: Any  # (K, D)
-    target: Any  # (N,) int64
     bias: Any  # (K,) or None
+    target: Any  # (N,) int64
     scale: Any  # (N,) float64 or None: what each row's loss is multiplied by
     factor: float  # and the sum of all
     wants: Any  # whether x, weight and bias get gradients
@@ -50,8 +49,7 @@ def loss_of_part(x: Any, weight: Any, target: Any, bias: Any, scale: Any, factor
 
     x (N, D), weight (K, D), target (N,) int64 within [0, K), bias (K,) or None, scale (N,) or None for ones.
     """
-    wants = [torch.is_grad_enabled() and part is not None and part.requires_grad for part in (x, weight, bias)]
-    return head_loss(x, weight, target, bias, scale, factor, wants)[0]
+    return head_loss(x, weight, bias, target, scale, factor, wanted(x, weight, bias))[0]
 
 
 def _on_cpu(*inputs: Any) -> Any:
@@ -59,16 +57,12 @@ def _on_cpu(*inputs: Any) -> Any:
     x, weight, target, bias, wants = asked.x, asked.weight, asked.target, asked.bias, asked.wants
     kinds = {part.dtype for part in (x, weight, bias) if part is not None}
     if kinds != {torch.float32}:
-        return _anywhere(*inputs)
+        return head_loss.anywhere(*inputs)
     count, classes = len(x), len(weight)
     indices(target, classes, None, of=_OF)
     losses = torch.empty(count, dtype=torch.float64)
     scale = torch.full((count,), asked.factor, dtype=torch.float64) if asked.scale is None else _scaled(asked)
-    wanted = any(wants)
-    found = [
-        torch.empty_like(part, memory_format=torch.contiguous_format) if want and part is not None else x.new_empty(0)
-        for part, want in zip((x, weight, bias), wants, strict=True)
-    ]
+    found = places(asked)
     wide = -(-classes // ALIGNED) * ALIGNED
     wide += ALIGNED if wide % CROWDED == 0 else 0
     block = torch.empty(min(count, max(1, BLOCK // wide)), wide, dtype=torch.float32)
@@ -80,7 +74,7 @@ def _on_cpu(*inputs: Any) -> Any:
             torch.mm(rows, weight.T, out=z)
         else:
             torch.addmm(bias, rows, weight.T, out=z)
-        _row_losses(*given, classes, first, len(rows), wanted)
+        _row_losses(*given, classes, first, len(rows), any(wants))
         if wants[0]:
             torch.mm(z, weight, out=found[0][first : first + len(rows)])
         if wants[1]:
@@ -135,81 +129,35 @@ def _slope(asked: Asked) -> Any:
     return slope * scale
 
 
+def _losses(asked: Asked) -> Any:
+    indices(asked.target, len(asked.weight), None, of=_OF)
+    log_prob = log_softmax(_logits(asked.x, asked.weight, asked.bias), None, None, [1])
+    return -log_prob.gather(1, asked.target[:, None]).squeeze(1)
+
+
 def _gradients(asked: Asked) -> tuple[Any, Any, Any]:
     slope = _slope(asked).to(asked.x.dtype)
     return slope @ asked.weight, slope.T @ asked.x, None if asked.bias is None else slope.sum(0)
 
 
-def _anywhere(*inputs: Any) -> Any:
-    asked = Asked(*inputs)
-    indices(asked.target, len(asked.weight), None, of=_OF)
-    log_prob = log_softmax(_logits(asked.x, asked.weight, asked.bias), None, None, [1])
-    losses = -log_prob.gather(1, asked.target[:, None]).squeeze(1)
-    if asked.scale is not None:
-        losses = losses * asked.scale.to(losses.dtype)
-    found = _gradients(asked) if any(asked.wants) else (None,) * 3
-    back = [
-        part.contiguous() if want and part is not None else asked.x.new_empty(0)
-        for part, want in zip(found, asked.wants, strict=True)
-    ]
-    return (losses.sum() * asked.factor, *back)
-
-
-def _fake(*inputs: Any) -> Any:
-    asked = Asked(*inputs)
-    back = [
-        torch.empty_like(part, memory_format=torch.contiguous_format)
-        if want and part is not None
-        else asked.x.new_empty(0)
-        for part, want in zip((asked.x, asked.weight, asked.bias), asked.wants, strict=True)
-    ]
-    return (asked.x.new_empty((), dtype=torch.promote_types(asked.x.dtype, torch.float32)), *back)
-
-
-def _keep(ctx: Any, inputs: Any, output: Any) -> None:
-    asked = Asked(*inputs)
-    ctx.factor, ctx.wants = asked.factor, list(asked.wants)
-    ctx.mark_non_differentiable(*output[1:])
-    ctx.set_materialize_grads(False)
-    keep(ctx, *asked[:5], *output[1:])
-
-
-def _backward(ctx: Any, upstream: Any, *_: Any) -> Any:
-    if upstream is None:
-        return (None,) * 7
-    x, weight, target, bias, scale, *found = ctx.saved_tensors
-    needs = [ctx.needs_input_grad[i] for i in (0, 1, 3)]
-    asked = Asked(x, weight, target, bias, scale, ctx.factor, needs)
-    if torch.is_grad_enabled():  # somebody will differentiate the gradient
-        found = list(_gradients(asked))
-    elif any(need and not had for need, had in zip(needs, ctx.wants, strict=True)):
-        found = list(head_loss(*asked)[1:])
-    if not is_one(upstream):
-        found = [None if part is None else part * upstream.to(part.dtype) for part in found]
-    back = [part if need else None for part, need in zip(found, needs, strict=True)]
-    return (back[0], back[1], None, back[2], None, None, None)
-
-
-def _jvp(ctx: Any, dx: Any, dweight: Any, _: Any, dbias: Any, *__: Any) -> Any:
-    x, weight, target, bias, scale, *_found = ctx.saved_tensors
-    asked = Asked(x, weight, target, bias, scale, ctx.factor, [False] * 3)
+def _moved(asked: Asked, dx: Any, dweight: Any, dbias: Any) -> Any:
     slope = _slope(asked)
     moved = torch.zeros_like(slope)
     if dx is not None:
-        moved = moved + dx @ weight.T
+        moved = moved + dx @ asked.weight.T
     if dweight is not None:
-        moved = moved + x @ dweight.T
+        moved = moved + asked.x @ dweight.T
     if dbias is not None:
         moved = moved + dbias
-    return (slope * moved).sum(), None, None, None
+    return (slope * moved).sum()
 
 
-head_loss = Operation(
-    "head_loss(Tensor x, Tensor weight, Tensor target, Tensor? bias, Tensor? scale, float factor, bool[] wants) -> "
+head_loss = summed_loss(
+    "head_loss(Tensor x, Tensor weight, Tensor? bias, Tensor target, Tensor? scale, float factor, bool[] wants) -> "
     "(Tensor, Tensor, Tensor, Tensor)",
+    Asked,
     on_cpu=_on_cpu,
-    anywhere=_anywhere,
-    fake=_fake,
-    batched=one_by_one(outputs=4),
-    derivatives=Derivatives(_keep, _backward, _jvp),
+    losses=_losses,
+    gradients=_gradients,
+    moved=_moved,
 )

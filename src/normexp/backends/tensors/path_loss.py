@@ -8,9 +8,8 @@ from typing import Any, NamedTuple
 
 import torch
 
-from normexp.backends.tensors.linear import is_one
-from normexp.backends.tensors.operation import Derivatives, Operation, keep, one_by_one
 from normexp.backends.tensors.probabilities import log_softmax
+from normexp.backends.tensors.ready_gradients import places, summed_loss, wanted
 from normexp.backends.tensors.targets import indices
 from normexp.backends.threads import POOL
 from normexp.kernels.cpu.cross_entropy import exact_sum
@@ -50,25 +49,30 @@ class Asked(NamedTuple):
 
 def loss_of_paths(x: Any, weight: Any, bias: Any, target: Any, paths: Paths, scale: Any, factor: float) -> Any:
     """``factor`` times the sum of each row's ``scale`` times the loss of its class's path."""
-    wants = [torch.is_grad_enabled() and part is not None and part.requires_grad for part in (x, weight, bias)]
-    return path_loss(x, weight, bias, target, *paths, scale, factor, wants)[0]
+    return path_loss(x, weight, bias, target, *paths, scale, factor, wanted(x, weight, bias))[0]
+
+
+def steps(target: Any, begins: Any, path: Any) -> tuple[Any, Any]:
+    """All steps of the paths of the targets: the row and the slot of each."""
+    first = begins[target]
+    lengths = begins[target + 1] - first
+    row = torch.repeat_interleave(torch.arange(len(target), device=target.device), lengths)
+    offset = torch.arange(len(row), device=row.device) - torch.repeat_interleave(lengths.cumsum(0) - lengths, lengths)
+    return row, path[first[row] + offset]
 
 
 def _on_cpu(*inputs: Any) -> Any:
     asked = Asked(*inputs)
     x, weight, bias, wants = asked.x, asked.weight, asked.bias, asked.wants
     if {part.dtype for part in (x, weight, bias) if part is not None} != {torch.float32}:
-        return _anywhere(*inputs)
+        return path_loss.anywhere(*inputs)
     indices(asked.target, len(asked.cost), None, of=_OF)
     count, depth = x.shape
     costs = asked.cost[asked.target]
     pairs = (costs.cumsum(0) - costs).numpy()
     losses = torch.empty(count, dtype=torch.float64)
     scale = torch.full((count,), 1.0, dtype=torch.float64) if asked.scale is None else asked.scale.contiguous()
-    found = [
-        torch.zeros_like(part, memory_format=torch.contiguous_format) if want and part is not None else x.new_empty(0)
-        for part, want in zip((x, weight, bias), wants, strict=True)
-    ]
+    found = places(asked, torch.zeros_like)
     slopes = torch.empty(int(costs.sum()) if any(wants) else 0, dtype=torch.float32).numpy()
     x_rows = x.contiguous().numpy()
     given = (weight.contiguous().numpy(), (x.new_empty(0) if bias is None else bias.contiguous()).numpy())
@@ -102,10 +106,7 @@ def _on_cpu(*inputs: Any) -> Any:
 
 def _steps(asked: Asked) -> tuple[Any, Any, Any]:
     """Of all steps of all rows: the row, the slot, and the slots of its siblings, filled up with the slot itself."""
-    lengths = asked.begins[asked.target + 1] - asked.begins[asked.target]
-    row = torch.repeat_interleave(torch.arange(len(lengths), device=lengths.device), lengths)
-    offset = torch.arange(len(row), device=row.device) - torch.repeat_interleave(lengths.cumsum(0) - lengths, lengths)
-    slot = asked.path[asked.begins[asked.target][row] + offset]
+    row, slot = steps(asked.target, asked.begins, asked.path)
     most = int(asked.size[slot].max()) if len(slot) else 1
     place = torch.arange(most, device=row.device)
     siblings = torch.where(place < asked.size[slot][:, None], asked.first[slot][:, None] + place, -1)
@@ -141,57 +142,14 @@ def _gradients(asked: Asked) -> list[Any]:
     return [of_x, of_weight, torch.zeros_like(asked.bias).index_add(0, at.flatten(), slope.flatten())]
 
 
-def _anywhere(*inputs: Any) -> Any:
-    asked = Asked(*inputs)
+def _losses(asked: Asked) -> Any:
     indices(asked.target, len(asked.cost), None, of=_OF)
     row, slot, siblings = _steps(asked)
-    losses = -_log_prob(asked, row, siblings).gather(1, (slot - asked.first[slot])[:, None]).squeeze(1)
-    if asked.scale is not None:
-        losses = losses * asked.scale.to(losses.dtype)[row]
-    found = _gradients(asked) if any(asked.wants) else (None,) * 3
-    back = [
-        part.contiguous() if want and part is not None else asked.x.new_empty(0)
-        for part, want in zip(found, asked.wants, strict=True)
-    ]
-    return (losses.sum() * asked.factor, *back)
+    each = -_log_prob(asked, row, siblings).gather(1, (slot - asked.first[slot])[:, None]).squeeze(1)
+    return each.new_zeros(len(asked.x)).index_add(0, row, each)
 
 
-def _fake(*inputs: Any) -> Any:
-    asked = Asked(*inputs)
-    back = [
-        torch.empty_like(part, memory_format=torch.contiguous_format)
-        if want and part is not None
-        else asked.x.new_empty(0)
-        for part, want in zip((asked.x, asked.weight, asked.bias), asked.wants, strict=True)
-    ]
-    return (asked.x.new_empty((), dtype=torch.promote_types(asked.x.dtype, torch.float32)), *back)
-
-
-def _keep(ctx: Any, inputs: Any, output: Any) -> None:
-    ctx.factor, ctx.wants = inputs[10], list(inputs[11])
-    ctx.mark_non_differentiable(*output[1:])
-    ctx.set_materialize_grads(False)
-    keep(ctx, *inputs[:10], *output[1:])
-
-
-def _backward(ctx: Any, upstream: Any, *_: Any) -> Any:
-    if upstream is None:
-        return (None,) * 12
-    needs, found = list(ctx.needs_input_grad[:3]), list(ctx.saved_tensors[10:])
-    given: Any = (*ctx.saved_tensors[:10], ctx.factor, needs)
-    asked = Asked(*given)
-    if torch.is_grad_enabled():  # somebody will differentiate the gradient
-        found = _gradients(asked)
-    elif any(need and not had for need, had in zip(needs, ctx.wants, strict=True)):
-        found = list(path_loss(*asked)[1:])
-    if not is_one(upstream):
-        found = [None if part is None else part * upstream.to(part.dtype) for part in found]
-    return (*(part if need else None for part, need in zip(found, needs, strict=True)), *(None,) * 9)
-
-
-def _jvp(ctx: Any, dx: Any, dweight: Any, dbias: Any, *_: Any) -> Any:
-    given: Any = (*ctx.saved_tensors[:10], ctx.factor, [False] * 3)
-    asked = Asked(*given)
+def _moved(asked: Asked, dx: Any, dweight: Any, dbias: Any) -> Any:
     row, slot, siblings = _steps(asked)
     slope, at = _slopes(asked, row, slot, siblings), siblings.clamp(min=0)
     moved = torch.zeros_like(slope)
@@ -201,15 +159,15 @@ def _jvp(ctx: Any, dx: Any, dweight: Any, dbias: Any, *_: Any) -> Any:
         moved = moved + (dweight[at] * asked.x[row][:, None]).sum(-1)
     if dbias is not None:
         moved = moved + dbias[at]
-    return (slope * moved).sum(), None, None, None
+    return (slope * moved).sum()
 
 
-path_loss = Operation(
+path_loss = summed_loss(
     "path_loss(Tensor x, Tensor weight, Tensor? bias, Tensor target, Tensor begins, Tensor path, Tensor first, "
     "Tensor size, Tensor cost, Tensor? scale, float factor, bool[] wants) -> (Tensor, Tensor, Tensor, Tensor)",
+    Asked,
     on_cpu=_on_cpu,
-    anywhere=_anywhere,
-    fake=_fake,
-    batched=one_by_one(outputs=4),
-    derivatives=Derivatives(_keep, _backward, _jvp),
+    losses=_losses,
+    gradients=_gradients,
+    moved=_moved,
 )
