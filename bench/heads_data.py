@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from normexp.nn import Tree
+from normexp.nn.tree_layout import lay_out
 
 FOLDER = Path(__file__).resolve().parents[2] / "shared" / "data" / "wikitext-2"
 MOST_WORDS = 18_000
@@ -161,7 +162,8 @@ def package_tree(tree):
 
 def copy_weights(head, tree, layer, places):
     """Give the package's layer the weights of our head, found along the paths from the leaves."""
-    begins, path = head._path_begins, head._path_slots  # noqa: SLF001  (where the weights of a node lie is not public)
+    layout = lay_out(tree)
+    begins, path = torch.from_numpy(layout.path_begins), torch.from_numpy(layout.path_slots)
     node = torch.from_numpy(tree.leaves.copy())
     parents, step = torch.from_numpy(tree.parents.copy()), 0
     lengths = begins[1:] - begins[:-1]

@@ -11,21 +11,12 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from machine import processor
 from normexp import __version__
 from normexp.cli.ops_table import all_tables, cell_text
 
 PACKAGES = ("numpy", "scipy", "numba", "torch", "jax")
 QUIET = 1.5  # a higher load than this, before the run, means that others compute here
-
-
-def processor() -> str:
-    """The processor's name, where the system tells."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
 
 
 def versions() -> str:

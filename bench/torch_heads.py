@@ -33,6 +33,7 @@ from torch import nn
 
 import heads_data
 import normexp as nx
+from machine import processor
 
 PREDICTION = """\
 Prediction, written down before the first run on quiet cores (shares of the time had been profiled on busy ones): a step
@@ -266,10 +267,8 @@ def circumstances():
             packages[name] = version(name)
         except PackageNotFoundError:
             continue
-    names = [line.split(":", 1)[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
-             if line.startswith("model name")]  # fmt: skip
     return {
-        "machine": names[0] if names else platform.machine(), "cores": os.cpu_count(),
+        "machine": processor(), "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "load_before": round(os.getloadavg()[0], 1), "python": platform.python_version(),
         "normexp": nx.__version__, **packages,

@@ -22,6 +22,7 @@ import numpy as np
 import torch
 
 import normexp as nx
+from machine import processor
 from normexp import __version__
 
 ROUNDS = 5
@@ -101,12 +102,6 @@ def measure(shape, dtype):
          f"{losses[name]:.5f}", f"{abs(losses[name] - truth) / truth:.1e}")
         for name in RIVALS
     ]  # fmt: skip
-
-
-def processor():
-    names = [line.split(":", 1)[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
-             if line.startswith("model name")]  # fmt: skip
-    return names[0] if names else platform.machine()
 
 
 def main():

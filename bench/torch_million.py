@@ -33,6 +33,7 @@ from pathlib import Path
 import torch
 
 import normexp as nx
+from machine import processor
 from normexp import __version__
 
 STATUS = Path("/proc/self/status")
@@ -262,12 +263,6 @@ def row_of(function, arguments, quick):
     if done.returncode:
         raise SystemExit(f"{asked} failed:\n{done.stderr[-2000:]}")
     return json.loads(done.stdout.splitlines()[-1])
-
-
-def processor():
-    names = [line.split(":", 1)[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
-             if line.startswith("model name")]  # fmt: skip
-    return names[0] if names else platform.machine()
 
 
 def main():

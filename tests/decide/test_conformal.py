@@ -8,8 +8,8 @@ from scipy.stats import beta, kstest
 from sklearn.base import clone
 
 from normexp.base.errors import NormexpError, NormexpWarning
+from normexp.base.finite_samples import fewest_rows, finite_sample_rank
 from normexp.decide import ConformalClassifier
-from normexp.decide.door import finite_sample_rank
 from normexp.metrics import coverage
 
 SCORES = ("lac", "aps", "raps")
@@ -209,6 +209,13 @@ def test_too_few_rows_for_the_promise_are_said_and_the_promise_kept():
 )
 def test_the_rank_is_not_moved_by_rounding(n, share, rank):
     assert finite_sample_rank(n, share) == rank
+
+
+@pytest.mark.parametrize("share", [0.5, 0.6, 0.8, 0.9, 0.95, 0.99, 0.999])
+def test_the_fewest_rows_are_the_first_with_a_rank_among_them(share):
+    fewest = fewest_rows(share)
+    assert finite_sample_rank(fewest, share) <= fewest
+    assert finite_sample_rank(fewest - 1, share) > fewest - 1
 
 
 def test_the_interval_is_the_beta_law_and_the_statement_says_it():

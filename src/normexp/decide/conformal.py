@@ -11,8 +11,9 @@ from sklearn.utils.validation import check_is_fitted
 
 from normexp.base.checks import check_number
 from normexp.base.errors import NormexpWarning, RangeError
+from normexp.base.finite_samples import fewest_rows, finite_sample_rank
 from normexp.decide.clusters import cluster_classes
-from normexp.decide.door import Floats, finite_sample_rank, read_prediction, read_share
+from normexp.decide.door import Floats, read_prediction, read_share
 from normexp.decide.set_scores import SCORES, set_scores
 from normexp.metrics.door import NAMED_ROWS, read_rows
 
@@ -227,7 +228,7 @@ class ConformalClassifier(BaseEstimator):
         if not small.size:
             return
         share = float(self.coverage)
-        needed = int(np.ceil(share / (1.0 - share) - 1e-9))
+        needed = fewest_rows(share)
         what = "calibration rows" if self.groups is None else f"rows of {self.groups}"
         which = "" if self.groups is None else " " + ", ".join(str(g) for g in small[:NAMED_ROWS])
         more = f" and {small.size - NAMED_ROWS} more" if small.size > NAMED_ROWS else ""

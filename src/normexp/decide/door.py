@@ -1,6 +1,5 @@
 """The door of the deciders: predictions without labels, features, shares within (0, 1)."""
 
-import math
 from typing import Any
 
 import numpy as np
@@ -50,11 +49,3 @@ def read_share(value: Any, *, of: str, name: str, example: str) -> float:
     if not 0.0 < share < 1.0:
         raise RangeError(f"{of}: {name} is {value!r}; a number between 0 and 1, such as {example}, would be right.")
     return share
-
-
-def finite_sample_rank(n_rows: int, share: float) -> int:
-    """Which of n sorted scores bounds a new one with probability `share`: ceil((n + 1) share); above n if none does.
-
-    A thousandth of a millionth is taken off first, since (9 + 1) * 0.9 must be 9 and not the next float.
-    """
-    return max(1, math.ceil((n_rows + 1) * share - 1e-9))

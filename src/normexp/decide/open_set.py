@@ -9,7 +9,8 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from normexp.base.errors import InputError, NormexpWarning, RangeError
-from normexp.decide.door import Floats, finite_sample_rank, read_features, read_prediction, read_share
+from normexp.base.finite_samples import fewest_rows, finite_sample_rank
+from normexp.decide.door import Floats, read_features, read_prediction, read_share
 from normexp.decide.feature_scores import Columns, FeatureScore, Neighbours, RelativeMahalanobis, VirtualLogit
 from normexp.decide.logit_scores import LOGIT_SCORES, logit_score
 from normexp.metrics.door import Rows, read_target
@@ -220,7 +221,7 @@ class OpenSetDetector(BaseEstimator):
             self.threshold_ = np.inf
             warnings.warn(
                 f"{of}: {score.size} rows are too few for a false-alarm rate of {share:g}, which takes "
-                f"{int(np.ceil(1.0 / share - 1e-9)) - 1}; no row will be called unknown.",
+                f"{fewest_rows(1.0 - share)}; no row will be called unknown.",
                 NormexpWarning,
                 stacklevel=3,
             )

@@ -9,6 +9,7 @@ import torch
 
 from normexp.base.checks import check_number
 from normexp.base.errors import DtypeError, MissingExtraError, NormexpWarning, RangeError, ShapeError
+from normexp.base.finite_samples import fewest_rows, finite_sample_rank
 from normexp.nn.checks import check_count, check_features, check_top
 from normexp.nn.dense_head import DenseHead
 from normexp.nn.unseen import Strata, estimated_sum
@@ -223,8 +224,7 @@ class ClassIndex:
         """
         of = "ClassIndex.calibrate"
         rows = check_features(x, self.head.in_features, of=of).reshape(-1, self.head.in_features)
-        fewest = math.ceil(self.confidence / (1.0 - self.confidence) * (1.0 - 1e-9))
-        if len(rows) < fewest:
+        if len(rows) < (fewest := fewest_rows(self.confidence)):
             raise RangeError(
                 f"{of}: x has {len(rows)} rows; {fewest} or more would be right at a confidence of {self.confidence:g}."
             )
@@ -237,7 +237,7 @@ class ClassIndex:
         truth = best - exact.log_prob.squeeze(1).to(torch.float64)
         least, most = (first - torch.log(end.squeeze(1).to(torch.float64)) for end in (found.high, found.low))
         beyond = torch.maximum(least - truth, truth - most).sort().values
-        rank = min(len(rows), math.ceil((len(rows) + 1) * self.confidence * (1.0 - 1e-12)))
+        rank = min(len(rows), finite_sample_rank(len(rows), self.confidence))
         self.widening = max(0.0, float(beyond[rank - 1]))
         self._missed = float((truth - found.log_normaliser).square().mean().sqrt())
         return self

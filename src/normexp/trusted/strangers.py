@@ -9,8 +9,8 @@ from scipy import sparse
 from sklearn.base import BaseEstimator
 
 from normexp.base.errors import NormexpWarning
+from normexp.base.finite_samples import finite_sample_rank
 from normexp.decide import OpenSetDetector
-from normexp.decide.door import finite_sample_rank
 from normexp.rows import StoredRows
 
 MOST_FEATURES: Final = 256  # the distance takes D x D numbers and D^3 operations
