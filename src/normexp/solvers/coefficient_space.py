@@ -18,6 +18,9 @@ F64 = NDArray[np.float64]
 _STALLED = 50
 # So near the optimum the quadratic model is trusted; the gap that it promises should be well below the one asked for.
 _CLOSE, _MARGIN = 1e-4, 0.25
+# A direction whose curvature is so small a share of what the preconditioner makes of it has none but its rounding: that
+# share is 1e-20 where columns add up to a constant, and 1e-6 where a column is a sum of others to its last digit.
+_NO_CURVATURE = 1e-12
 # Who asks for less than this wants all digits of the coefficients, not only a proof of their value.
 _FINE = 1e-10
 # Far from it a step need not be solved for better than this: the next one starts from better curvature.
@@ -145,7 +148,7 @@ def _conjugate_gradients(objective: Objective, preconditioner: Preconditioner, p
     rest = Vector(-point.grad_coef, -point.grad_shift)
     solved = Vector(*preconditioner.solve(*rest))
     direction = solved
-    rest_solved = rest.dot(solved)
+    taken_for = rest_solved = rest.dot(solved)  # direction' M direction
     stop = forcing_at(point.value, rest_solved, _LOOSEST) ** 2 * rest_solved
     is_close = goal > 0.0 and objective.damping == 0.0 and 0.5 * rest_solved <= _CLOSE * abs(point.value)
     decrease = 0.0
@@ -159,7 +162,7 @@ def _conjugate_gradients(objective: Objective, preconditioner: Preconditioner, p
             return Inner(Vector(step.coef, step.shift + settled), decrease, inner)
         curved = Vector(*objective.curvature_along(*direction))
         bend = direction.dot(curved)
-        if bend <= 0.0 or inner - halved_at > _STALLED:  # rounding has eaten the direction
+        if bend <= _NO_CURVATURE * taken_for or inner - halved_at > _STALLED:  # rounding has eaten the direction
             return Inner(step, decrease, inner + 1, stalled=True)
         length = rest_solved / bend
         step = step.plus(direction, length)
@@ -169,7 +172,8 @@ def _conjugate_gradients(objective: Objective, preconditioner: Preconditioner, p
         previous, rest_solved = rest_solved, rest.dot(solved)
         if rest_solved < half:
             halved_at, half = inner, 0.25 * rest_solved
-        direction = solved.plus(direction, rest_solved / previous)
+        turned = rest_solved / previous
+        direction, taken_for = solved.plus(direction, turned), rest_solved + turned**2 * taken_for
     return Inner(step, decrease, MAX_INNER)
 
 
