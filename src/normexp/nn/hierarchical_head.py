@@ -8,10 +8,12 @@ from torch import nn
 
 from normexp.backends.tensors.head_loss import suits
 from normexp.backends.tensors.path_loss import Paths, loss_of_paths, steps
+from normexp.backends.tensors.ready_gradients import wanted
 from normexp.base.errors import ArtifactError, DtypeError
 from normexp.base.types import TopK
 from normexp.nn.checks import check_count, check_top
 from normexp.nn.head import Head
+from normexp.nn.touched import Touched, touched
 from normexp.nn.tree import Tree
 from normexp.nn.tree_layout import Sizes, lay_out
 from normexp.ops import cross_entropy, log_softmax
@@ -30,6 +32,9 @@ class HierarchicalHead(Head):
         Whose leaves are the classes.
     bias : bool, default True
         Whether each node has an offset.
+    sparse : bool, default False
+        Whether gradients of the weights are sparse tensors: a step then costs nothing for the nodes beside the paths
+        of the targets, and needs an optimiser that takes them: ``RowAdagrad``, ``SGD``, ``Adagrad`` or ``SparseAdam``.
     device, dtype : optional
         Of the parameters.
 
@@ -49,10 +54,15 @@ class HierarchicalHead(Head):
 
     ``loss`` computes what lies on the paths of the targets: on the CPU in float32 in one pass over the paths, gradients
     made at once; elsewhere groups of siblings of one size at a time, rows and levels together, gathered, or by one
-    product where most groups are needed anyway. A row costs the sizes of the groups on
-    its path, about ``2 log2 K`` in a binary tree. Label smoothing needs all leaves. ``top_k`` is exact, at the cost of
-    ``log_prob``; with ``beam`` it follows that many best nodes down the tree, and the probabilities it gives are still
-    exact, though a better class may have been missed. A state of another tree is refused.
+    product where most groups are needed anyway. A row costs the sizes of the groups on its path, about ``2 log2 K`` in
+    a binary tree. Label smoothing needs all leaves. ``top_k`` is exact, at the cost of ``log_prob``; with ``beam`` it
+    follows that many best nodes down the tree, and the probabilities it gives are still exact, though a better class
+    may have been missed. A state of another tree is refused.
+
+    With ``sparse`` the sibling groups on the paths are picked and make a small tree, of which the loss is computed; the
+    gradient holds each of its nodes once, only children left out, which are certain. Where ``loss`` goes in one pass,
+    the loss and all gradients have the bits that they have without. Label smoothing and ``log_prob`` touch every node:
+    their gradients are dense.
 
     References
     ----------
@@ -70,7 +80,14 @@ class HierarchicalHead(Head):
     """
 
     def __init__(
-        self, in_features: int, tree: Tree, *, bias: bool = True, device: Any = None, dtype: Any = None
+        self,
+        in_features: int,
+        tree: Tree,
+        *,
+        bias: bool = True,
+        sparse: bool = False,
+        device: Any = None,
+        dtype: Any = None,
     ) -> None:
         if not isinstance(tree, Tree):
             raise DtypeError(
@@ -79,6 +96,7 @@ class HierarchicalHead(Head):
             )
         super().__init__(in_features, len(tree.leaves), dtype)
         self._layout = layout = lay_out(tree)
+        self.sparse = sparse
         self.weight = nn.Parameter(torch.empty(layout.slots, in_features, device=device, dtype=dtype))
         self.bias = nn.Parameter(torch.empty(layout.slots, device=device, dtype=dtype)) if bias else None
         for name, values in (("parents", tree.parents), ("leaves", tree.leaves)):
@@ -139,37 +157,49 @@ class HierarchicalHead(Head):
     ) -> Any:
         """Negative log-likelihood of the targets (...)."""
         asked = self._asked(x, target, reduction, weight, label_smoothing, ignore_index)
-        if asked.smoothing or not self._layout.slots or not len(asked.target):
+        certain = not len(asked.target) or self.num_classes == 1
+        if asked.smoothing and not certain:
             return asked.of_log_prob(self._of_rows(asked.rows))
-        if asked.reduction != "none" and suits(asked.rows, self.weight) and self._is_sparse(asked.target):
-            paths = Paths(self._path_begins, self._path_slots, self._group_first, self._group_size, self._path_cost)
-            return loss_of_paths(asked.rows, self.weight, self.bias, asked.target, paths, asked.scale, asked.factor)
-        row, slot = steps(asked.target, self._path_begins, self._path_slots)
-        losses = asked.rows.new_zeros(len(asked.rows), dtype=torch.promote_types(self.weight.dtype, torch.float32))
-        for part in self._layout.sizes:
-            here = ((slot >= part.first) & (slot < part.last)).nonzero().reshape(-1)
-            if part.size > 1 and len(here):
-                found = self._step_losses(asked.rows, row[here], slot[here], part)
+        part, weight, bias = self._read(asked.target)
+        if certain:
+            offset = None if bias is None else bias[:0]
+            return asked.reduced(nn.functional.linear(asked.rows, weight[:0], offset).sum(1))  # 0, and differentiable
+        if asked.reduction != "none" and suits(asked.rows, weight) and self._is_sparse(asked.target):
+            return loss_of_paths(asked.rows, weight, bias, part.target, part.paths, asked.scale, asked.factor)
+        row, slot = steps(part.target, part.paths.begins, part.paths.path)
+        losses = asked.rows.new_zeros(len(asked.rows), dtype=torch.promote_types(weight.dtype, torch.float32))
+        for groups in part.sizes:
+            here = ((slot >= groups.first) & (slot < groups.last)).nonzero().reshape(-1)
+            if groups.size > 1 and len(here):
+                found = self._step_losses(asked.rows, row[here], slot[here], weight, bias, groups)
                 losses = losses.index_add(0, row[here], found.to(losses.dtype))
         return asked.reduced(losses)
+
+    def _read(self, target: Any) -> tuple[Touched, Any, Any]:
+        """What a loss of these targets reads, with its weights and offsets: the tree, or the touched part of it."""
+        paths = Paths(self._path_begins, self._path_slots, self._group_first, self._group_size, self._path_cost)
+        if not (self.sparse and any(wanted(self.weight, self.bias))):
+            return Touched(slice(None), target, paths, self._layout.sizes), self.weight, self.bias
+        part = touched(target, paths)
+        weight = nn.functional.embedding(part.slots, self.weight, sparse=True)
+        return part, weight, None if self.bias is None else self.bias.gather(0, part.slots, sparse_grad=True)
 
     def _is_sparse(self, target: Any) -> bool:
         """Whether the paths touch so little that a product with all nodes would cost more."""
         return DENSE * int(self._path_cost[target].sum()) <= len(target) * self._layout.slots
 
-    def _step_losses(self, rows: Any, row: Any, slot: Any, part: Sizes) -> Any:
+    def _step_losses(self, rows: Any, row: Any, slot: Any, weight: Any, bias: Any, part: Sizes) -> Any:
         """The loss of each step among groups of one size."""
         group, child = (slot - part.first) // part.size, (slot - part.first) % part.size
+        weight, bias = weight[part.first : part.last], None if bias is None else bias[part.first : part.last]
         if len(row) * DENSE > len(rows) * part.count:
-            bias = None if self.bias is None else self.bias[part.first : part.last]
-            z = nn.functional.linear(rows, self.weight[part.first : part.last], bias)
-            z = z.reshape(len(rows), part.count, part.size)[row, group]
+            z = nn.functional.linear(rows, weight, bias).reshape(len(rows), part.count, part.size)[row, group]
         else:
-            weight = self.weight[part.first : part.last].reshape(part.count, -1)
-            picked = nn.functional.embedding(group, weight).reshape(len(row), part.size, self.in_features)
+            picked = nn.functional.embedding(group, weight.reshape(part.count, -1))
+            picked = picked.reshape(len(row), part.size, self.in_features)
             z = torch.bmm(picked, rows[row].to(picked.dtype).unsqueeze(2)).squeeze(2)
-            if self.bias is not None:
-                z = z + self.bias[part.first : part.last].reshape(part.count, part.size)[group]
+            if bias is not None:
+                z = z + bias.reshape(part.count, part.size)[group]
         return cross_entropy(z, child, reduction="none")
 
     # ---------------------------------------------------------------- decisions

@@ -123,7 +123,8 @@ def _summed(grad: Any, wide: Any) -> tuple[Any, Any]:
             f"RowAdagrad: a gradient has {grad.sparse_dim()} sparse dimensions; one, of whole rows, would be right."
         )
     rows, place = torch.unique(grad._indices()[0], return_inverse=True)  # noqa: SLF001  (indices() sums in 16 bits)
-    values = grad._values().to(wide).reshape(len(place), -1)  # noqa: SLF001  (as above)
+    values = grad._values().to(wide)  # noqa: SLF001  (as above)
+    values = values.reshape(len(place), values.shape[1:].numel())  # a gradient may hold no rows
     return rows, values.new_zeros(len(rows), values.shape[1]).index_add_(0, place, values)
 
 
