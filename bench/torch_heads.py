@@ -43,6 +43,12 @@ HierarchicalHead is 100 times as fast as the package on both trees. At 13 777 cl
 full head's perplexity until it has had half a minute, the Huffman tree only for the first seconds; at 100 000 all three
 are below it throughout. The mixture of four softmaxes, at four times the price of a step, is above the full head all
 the time.
+
+Measured with dense gradients, the Huffman tree at 100 000 classes took 160 ms a step, most of them for a gradient and a
+step of the optimiser as large as all weights, and was above the full head: 241 against 138 after half a minute.
+Prediction for ``HierarchicalHead(sparse=True)``, written down before its first run: 15 ms a step, and by the slope of
+its steps so far a perplexity of about 60 after half a minute, below the full head throughout and above adaptive and
+sampled. On text, where a batch touches a third of the tree, steps are no slower.
 """
 HEADS = ("full", "adaptive", "torch-adaptive", "sampled", "hierarchical")
 MIXED = "mixture"  # on text alone: not a head of normexp, measured to decide whether it should be
@@ -94,7 +100,7 @@ def made_head(name, depth, counts, cuts):
         return TorchAdaptive(depth, classes, cuts)
     if name == "sampled":
         return nx.nn.SampledHead(depth, classes, SAMPLES, class_counts=counts, sparse=True)
-    return nx.nn.HierarchicalHead(depth, nx.nn.Tree.huffman(counts))
+    return nx.nn.HierarchicalHead(depth, nx.nn.Tree.huffman(counts), sparse=True)
 
 
 def like(theirs, ours):
