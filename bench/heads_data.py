@@ -51,9 +51,9 @@ class Text:
 
     depth, rate, cuts, tested = 200, 0.02, [2000, 8000], 20_000
 
-    def __init__(self):
+    def __init__(self, words=MOST_WORDS):
         train, test = words_of("valid"), words_of("test")
-        counted = Counter(train).most_common(MOST_WORDS)
+        counted = Counter(train).most_common(words)
         place = {word: i for i, (word, _) in enumerate(counted)}
         self.counts = np.array([count for _, count in counted])
         self._train = self._columns([place.get(word, place["<unk>"]) for word in train], BATCH)

@@ -14,9 +14,9 @@ All heads begin with the same layers below and meet the same batches.
 Rows: ``step-A`` and ``step-B``, AdaptiveHead against torch's at two sets of cut-offs, steps taking turns; ``equal``,
 perplexity of both after equal steps; ``tree-H`` and ``tree-W``, HierarchicalHead against the package
 ``hierarchicalsoftmax`` on a Huffman tree and on a wide one; ``text-HEAD`` and ``zipf-HEAD``, perplexity against the
-seconds of training; ``text-mixture``, the same for a mixture of softmaxes. On two cores ``--only step equal tree``,
-``--only zipf``, ``--only text-full text-adaptive text-torch text-sampled text-hier`` and ``--only text-mixture`` take
-about four minutes each or less. The packages ``matplotlib`` and ``hierarchicalsoftmax`` are needed.
+seconds of training, all heads of a problem in turns of a quarter of a second (``text`` and ``zipf`` measure them). On
+two cores ``--only step equal tree``, ``--only zipf`` and ``--only text`` take about five minutes each or less. The
+packages ``matplotlib`` and ``hierarchicalsoftmax`` are needed. Mixtures of softmaxes: ``torch_mixture.py``.
 """
 
 import argparse
@@ -50,12 +50,22 @@ Prediction for ``HierarchicalHead(sparse=True)``, written down before its first 
 its steps so far a perplexity of about 60 after half a minute, below the full head throughout and above adaptive and
 sampled. On text, where a batch touches a third of the tree, steps are no slower.
 """
+TURNS = """\
+Why in turns: measured one after another, minutes apart, torch's adaptive head made 761 steps of text in 30 s and ours
+658, though each of ours took less of `step-B`, and in `equal`, the same training of the same heads, torch's made 20
+steps a second and ours 27. The machine's speed differed by a quarter between rows, the heads by a tenth: of 48.0 and
+51.8 ms of a step of training, taking turns (medians of 40), 24 are the layers below and the optimiser, the same for
+both. Not to blame: the optimiser (3.0 and 2.9 ms), clipping (0.7 both), the first compilation and the tests (both
+outside the clock), threads of torch that spin while the kernels' threads work (121 and 123 ms on a busy machine with
+one and two threads for the kernels, torch's head 213: of a step's 32 ms of CPU time kernels have 1, products 24).
+"""
 HEADS = ("full", "adaptive", "torch-adaptive", "sampled", "hierarchical")
-MIXED = "mixture"  # on text alone: not a head of normexp, measured to decide whether it should be
 CUTS = {"A": [1200, 3600], "B": [2000, 8000]}
 WIDTH = 200
 SAMPLES = 1024
 MOST_SECONDS = 40.0  # of turns
+TURN = 0.25  # seconds of training
+PARTS = ("below", "head", "backward", "optimiser")  # of a step, clipping counted as the optimiser's
 
 
 # ---------------------------------------------------------------- heads
@@ -69,31 +79,12 @@ class TorchAdaptive(nn.AdaptiveLogSoftmaxWithLoss):
         return self(x.reshape(-1, self.in_features), target.reshape(-1)).loss
 
 
-class Mixture(nn.Module):
-    """A mixture of softmaxes over one projection: Yang, Dai, Salakhutdinov and Cohen (2018), eq. 4."""
-
-    def __init__(self, depth, classes, parts=4):
-        super().__init__()
-        self.parts, self.depth = parts, depth
-        self.latent, self.prior = nn.Linear(depth, parts * depth), nn.Linear(depth, parts)
-        self.projection = nn.Linear(depth, classes)
-
-    def loss(self, x, target):
-        """Mean loss of rows."""
-        x, target = x.reshape(-1, self.depth), target.reshape(-1)
-        logits = self.projection(torch.tanh(self.latent(x)).reshape(-1, self.depth))
-        nll = nx.cross_entropy(logits, target.repeat_interleave(self.parts), reduction="none")
-        return -nx.logsumexp(nx.log_softmax(self.prior(x)) - nll.reshape(-1, self.parts)).mean()
-
-
 def made_head(name, depth, counts, cuts):
     """A head by its name."""
     classes = len(counts)
     torch.manual_seed(1)
     if name == "full":
         return nx.nn.SoftmaxHead(depth, classes)
-    if name == MIXED:
-        return Mixture(depth, classes)
     if name == "adaptive":
         return nx.nn.AdaptiveHead(depth, classes, cutoffs=cuts)
     if name == "torch-adaptive":
@@ -151,34 +142,61 @@ def step_of(head, x, target):
     return step
 
 
-def trained(problem, name, cuts, *, seconds=None, steps=None, points=6):
-    """Train, and test at times that double: [(seconds of training, steps, perplexity)]."""
-    torch.manual_seed(0)
-    below = problem.network()
-    head = made_head(name, problem.depth, problem.counts, cuts)
-    if name == "torch-adaptive":
-        like(head, made_head("adaptive", problem.depth, problem.counts, cuts))
-    optimiser = torch.optim.Adagrad([*below.parameters(), *head.parameters()], lr=problem.rate)
-    x, target = next(problem.batches())
-    head.loss(below(x), target).backward()  # kernels loaded, memory found; forgotten again
-    below.train()
-    tests = [seconds / 2.0**i for i in reversed(range(points))] if seconds else []
-    spent, done, found, batches = 0.0, 0, [], problem.batches()
-    while steps is None or done < steps:
-        x, target = next(batches)
-        start = time.perf_counter()
-        optimiser.zero_grad()
-        head.loss(below(x), target).backward()
-        nn.utils.clip_grad_norm_([part for part in below.parameters() if not part.grad.is_sparse], 1.0)
-        optimiser.step()
-        spent, done = spent + time.perf_counter() - start, done + 1
-        if tests and spent >= tests[0]:
-            tests = [at for at in tests if at > spent]
-            found.append((spent, done, perplexity(problem, below, head)))
-            print(f"  {name}: {found[-1][0]:6.1f} s, {done} steps, perplexity {found[-1][2]:.1f}", flush=True)
-            if not tests:
-                return found
-    return [*found, (spent, done, perplexity(problem, below, head))]
+class Training:
+    """A head and the layers below it, and what their training has taken."""
+
+    def __init__(self, problem, name, cuts):
+        torch.manual_seed(0)
+        self.problem, self.below = problem, problem.network()
+        self.head = made_head(name, problem.depth, problem.counts, cuts)
+        if name == "torch-adaptive":
+            like(self.head, made_head("adaptive", problem.depth, problem.counts, cuts))
+        parameters = [*self.below.parameters(), *self.head.parameters()]
+        self.optimiser = torch.optim.Adagrad(parameters, lr=problem.rate)
+        x, target = next(problem.batches())
+        self.head.loss(self.below(x), target).backward()  # kernels loaded, memory found; forgotten again
+        self.below.train()
+        self.name, self.spent, self.marks, self.points, self.batches = name, 0.0, [], [], problem.batches()
+
+    def step(self):
+        """One step, and the seconds of its parts."""
+        x, target = next(self.batches)
+        marks = [time.perf_counter()]
+        self.optimiser.zero_grad()
+        features = self.below(x)
+        marks.append(time.perf_counter())
+        loss = self.head.loss(features, target)
+        marks.append(time.perf_counter())
+        loss.backward()
+        marks.append(time.perf_counter())
+        nn.utils.clip_grad_norm_([part for part in self.below.parameters() if not part.grad.is_sparse], 1.0)
+        self.optimiser.step()
+        marks.append(time.perf_counter())
+        self.marks.append(np.diff(marks))
+        self.spent += marks[-1] - marks[0]
+
+    def test(self):
+        """Add a point: seconds of training, steps, perplexity."""
+        self.points.append((self.spent, len(self.marks), perplexity(self.problem, self.below, self.head)))
+        print(f"  {self.name}: {self.spent:6.1f} s, {len(self.marks)} steps, perplexity {self.points[-1][2]:.1f}",
+              flush=True)  # fmt: skip
+
+    def parts_ms(self):
+        """Median ms of each part of a step."""
+        return dict(zip(PARTS, (np.median(self.marks, axis=0) * 1e3).tolist(), strict=True))
+
+
+def train_in_turns(trainings, seconds, points=6):
+    """Train all until each has had its seconds, a turn at a time, and test at times that double."""
+    for at in (seconds / 2.0**i for i in reversed(range(points))):
+        while any(one.spent < at for one in trainings):
+            for one in trainings:
+                until = min(at, one.spent + TURN)
+                while one.spent < until:
+                    one.step()
+        for one in trainings:
+            if not one.points or one.points[-1][1] < len(one.marks):
+                one.test()
 
 
 def perplexity(problem, below, head):
@@ -209,12 +227,19 @@ def measure_step(cuts, given):
 
 
 def measure_equal(cuts, given):
-    """Perplexity of AdaptiveHead and of torch's after equal steps from equal weights."""
+    """Perplexity of AdaptiveHead and of torch's after equal steps from equal weights, steps taking turns."""
     problem = heads_data.Text()
-    ours, rival = (trained(problem, name, cuts, steps=given.steps)[-1] for name in ("adaptive", "torch-adaptive"))
+    both = [Training(problem, name, cuts) for name in ("adaptive", "torch-adaptive")]
+    for i in range(given.steps):
+        for one in both if i % 2 else both[::-1]:
+            one.step()
+    for one in both:
+        one.test()
+    ours, rival = (one.points[-1] for one in both)
     return {
         "cutoffs": cuts, "steps": given.steps, "ours_perplexity": ours[2], "rival_perplexity": rival[2],
         "difference": ours[2] / rival[2] - 1.0, "ours_seconds": ours[0], "rival_seconds": rival[0],
+        "ours_parts_ms": both[0].parts_ms(), "rival_parts_ms": both[1].parts_ms(),
     }  # fmt: skip
 
 
@@ -243,9 +268,12 @@ def measure_tree(kind, given):
     return {"classes": head.num_classes, "rows": rows, "levels": int(tree.depths.max()), "losses": losses, **found}
 
 
-def measure_curve(problem, name, given):
-    """Perplexity against seconds."""
-    return {"head": name, "points": trained(problem, name, problem.cuts, seconds=given.seconds)}
+def measure_curves(problem, given):
+    """Perplexity against seconds, of all heads in turns: {head: row}."""
+    trainings = [Training(problem, name, problem.cuts) for name in HEADS]
+    train_in_turns(trainings, given.seconds)
+    return {one.name: {"head": one.name, "in_turns": True, "parts_ms": one.parts_ms(), "points": one.points}
+            for one in trainings}  # fmt: skip
 
 
 ROWS = {
@@ -254,12 +282,9 @@ ROWS = {
     "equal": lambda given: measure_equal(CUTS["B"], given),
     "tree-H": lambda given: measure_tree("H", given),
     "tree-W": lambda given: measure_tree("W", given),
-    **{
-        f"text-{name}": lambda given, name=name: measure_curve(heads_data.Text(), name, given)
-        for name in (*HEADS, MIXED)
-    },
-    **{f"zipf-{name}": lambda given, name=name: measure_curve(heads_data.Zipf(), name, given) for name in HEADS},
 }
+CURVES = {"text": heads_data.Text, "zipf": heads_data.Zipf}
+FILES = (*ROWS, *(f"{kind}-{name}" for kind in CURVES for name in HEADS))
 
 
 # ---------------------------------------------------------------- what it wrote
@@ -284,6 +309,7 @@ def circumstances():
 def table(found):
     """The Markdown of all rows that there are."""
     lines = ["# Heads of many classes", "", *PREDICTION.splitlines(), "", "Written by `bench/torch_heads.py`.", ""]
+    lines += [*TURNS.splitlines(), ""]
     lines += [
         "| row | ours | rival | of the rival's time | best of best | losses or perplexities | load before |",
         "|---" * 7 + "|",
@@ -307,7 +333,13 @@ def table(found):
         lines += ["", f"## {title}: perplexity against seconds of training (steps)", ""]
         for row in curves.values():
             points = ", ".join(f"{ppl:.0f} at {spent:.1f} s ({steps})" for spent, steps, ppl in row["points"])
-            lines.append(f"- {row['head']} (load {row['circumstances']['load_before']}): {points}")
+            how = "in turns" if row.get("in_turns") else "alone"
+            lines.append(f"- {row['head']} ({how}, load {row['circumstances']['load_before']}): {points}")
+    if "ours_parts_ms" in found.get("equal", {}):
+        both = {"ours": found["equal"]["ours_parts_ms"], "torch's": found["equal"]["rival_parts_ms"]}
+        lines += ["", "## Where a step of training goes: medians of the row `equal`, ms", ""]
+        lines += [f"| | {' | '.join(PARTS)} |", "|---" * (1 + len(PARTS)) + "|"]
+        lines += [f"| {name} | " + " | ".join(f"{ms[part]:.1f}" for part in PARTS) + " |" for name, ms in both.items()]
     seen = {json.dumps({k: v for k, v in row["circumstances"].items() if k != "load_before"}) for row in found.values()}
     lines += ["", *(", ".join(f"{k} {v}" for k, v in json.loads(one).items()) for one in sorted(seen))]
     return "\n".join(lines) + "\n"
@@ -323,7 +355,7 @@ def draw(found, path):
 
     figure, panes = plt.subplots(1, 2, figsize=(11, 4.5), layout="constrained")
     for pane, kind, title in zip(panes, ("text", "zipf"), ("WikiText-2", "Zipf, 100 000 classes"), strict=True):
-        for name in (*HEADS, MIXED):
+        for name in HEADS:
             row = found.get(f"{kind}-{name}")
             if row:
                 spent, _, ppl = np.array(row["points"]).T
@@ -351,21 +383,25 @@ def main():
     parser.add_argument("--folder", type=Path, default=Path("bench/results/torch_heads"))
     given = parser.parse_args()
     given.folder.mkdir(parents=True, exist_ok=True)
-    for name, measure in ROWS.items():
-        path = given.folder / f"{name}.json"
-        asked = any(name.startswith(begin) for begin in given.only) if given.only else not path.exists()
-        if not asked:
+    measures = dict(ROWS)
+    measures |= {kind: lambda given, made=made: measure_curves(made(), given) for kind, made in CURVES.items()}
+    for name, measure in measures.items():
+        paths = {head: given.folder / f"{name}-{head}.json" for head in HEADS}
+        paths = paths if name in CURVES else {name: given.folder / f"{name}.json"}
+        missing = not all(path.exists() for path in paths.values())
+        if not (any(name.startswith(begin) for begin in given.only) if given.only else missing):
             continue
         print(f"{name} ...", flush=True)
         before = circumstances()
         try:
-            row = measure(given)
-        except ModuleNotFoundError as missing:
-            print(f"  left out: {missing.name} is not installed")
+            rows = measure(given)
+        except ModuleNotFoundError as absent:
+            print(f"  left out: {absent.name} is not installed")
             continue
-        path.write_text(json.dumps({**row, "circumstances": before}, indent=1) + "\n", encoding="utf-8")
-        print(f"  { ({k: v for k, v in row.items() if k != 'points'}) }\n  wrote {path}", flush=True)
-    found = {name: json.loads((given.folder / f"{name}.json").read_text()) for name in ROWS
+        for one, row in (rows if name in CURVES else {name: rows}).items():
+            paths[one].write_text(json.dumps({**row, "circumstances": before}, indent=1) + "\n", encoding="utf-8")
+            print(f"  { ({k: v for k, v in row.items() if k != 'points'}) }\n  wrote {paths[one]}", flush=True)
+    found = {name: json.loads((given.folder / f"{name}.json").read_text()) for name in FILES
              if (given.folder / f"{name}.json").exists()}  # fmt: skip
     given.folder.with_suffix(".md").write_text(table(found), encoding="utf-8")
     draw(found, given.folder.with_suffix(".png"))
