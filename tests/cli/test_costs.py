@@ -67,17 +67,17 @@ def test_decisions_have_the_least_expected_cost_whether_given_at_the_fit_or_afte
 @pytest.mark.parametrize(
     ("table", "words"),
     [
-        ("t,ham,offer,spam\nham,0,1,1\noffer,1,0,1\n", "the rows of cost_matrix lack 'spam'"),
-        ("t,ham,offer\nham,0,1\noffer,1,0\nspam,1,1\n", "the costs (cost_matrix) of the true class 'ham' lack 'spam'"),
-        ("t,ham,offer,sham\nham,0,1,1\noffer,1,0,1\nspam,1,1,0\n", "name 'sham'; the classes 'ham', 'offer', 'spam'"),
-        ("t,ham,offer,spam\nham,0,1,1\noffer,1,0,1\nsham,1,1,0\n", "the rows of cost_matrix name 'sham'"),
+        ("t,ham,offer,spam\nham,0,1,1\noffer,1,0,1\n", "no line is for the true class 'spam'"),
+        ("t,ham,offer\nham,0,1\noffer,1,0\nspam,1,1\n", "line 1, the header, has no column for the decision 'spam'"),
+        ("\nt,ham,offer,sham\nham,0,1,1\noffer,1,0,1\n", "line 2, column 4 is for the decision 'sham', and"),
+        ("t,ham,offer,spam\nham,0,1,1\noffer,1,0,1\nsham,1,1,0\n", "line 4 is for the true class 'sham', and the"),
         ("t,ham,offer,spam\nham,0,1,much\noffer,1,0,1\nspam,1,1,0\n", "line 2 holds 'much' in the column 'spam'"),
         ("t,ham,offer,spam\nham,0,1,\noffer,1,0,1\nspam,1,1,0\n", "line 2 holds '' in the column 'spam'"),
         ("t,ham,offer,spam\nham,0,1,nan\noffer,1,0,1\nspam,1,1,0\n", "line 2 holds 'nan'"),
         ("t,ham,offer,spam\nham,0,1\noffer,1,0,1\nspam,1,1,0\n", "line 2 holds 2 costs and the header 3 decisions"),
         ("t,ham,ham,spam\nham,0,1,1\noffer,1,0,1\nspam,1,1,0\n", "'ham' names more than one column"),
         ("t,ham,offer,spam\nham,0,1,1\nham,1,0,1\nspam,1,1,0\n", "'ham' names more than one row"),
-        ("t,ham,offer,spam\nham,5,1,1\noffer,1,0,1\nspam,1,1,0\n", "for true class 0 deciding 1 costs"),
+        ("t,ham,offer,spam\nham,5,1,1\noffer,1,0,1\nspam,1,1,0\n", "line 2, column 3 says that for the true class"),
         ("t,ham,,spam\nham,5,1,1\n", "a column has no name"),
         ("", "this is no table of costs"),
         ("ham\n0\n", "this is no table of costs"),
@@ -96,6 +96,7 @@ def test_a_table_of_costs_that_does_not_fit_is_a_sentence(call, mails, table, wo
         done = call(*verb, "--cost", wrong)
         assert (done.status, done.out) == (2, "")
         assert words in done.err.replace('"', "'"), done.err
+        assert str(wrong) in done.err, done.err
         assert done.err.count("\n") == 1
     assert not (mails / "no.nx").exists()
     assert not (mails / "no.csv").exists()

@@ -46,7 +46,9 @@ def test_a_missing_folder_is_named(tmp_path):
 
 
 def test_a_folder_without_arrays_is_refused(tmp_path):
-    saying(tmp_path, "this is a folder without X.npy", "give the name of a file", target="y")
+    told = ("this is a folder without X.npy and without Parquet files", "X.npy and y.npy, or one of .parquet files")
+    saying(tmp_path, *told, "give the name of a file", target="y")
+    saying(tmp_path, "this is a folder without features.npy", "one of .parquet files", target="y", features="features")
 
 
 def test_a_folder_called_like_a_table_is_refused(tmp_path):

@@ -125,6 +125,7 @@ def fit(
         from normexp.linear_model import SoftmaxClassifier
 
         estimator = SoftmaxClassifier(C=c)
+    costs = None if cost is None else read_costs(cost)
     trusted = None
     if not plain:
         from normexp.calibration import AutoCalibrator
@@ -135,7 +136,7 @@ def fit(
             coverage=coverage,
             reject=reject,
             objective=objective,
-            cost_matrix=None if cost is None else read_costs(cost),
+            cost_matrix=None if costs is None else dict(costs),
             cv="auto",
             random_state=seed,
         ).check()
@@ -148,6 +149,7 @@ def fit(
             checkpoint=checkpoint,
             on_phase=progress.rename,
             on_outside=say,
+            on_classes=None if costs is None else costs.check,
         )
     save(model, output)
     if checkpoint is not None:

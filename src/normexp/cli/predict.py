@@ -52,7 +52,9 @@ def predict(
 
     classifier, source = open_for(load(model), table, ignore_extra=ignore_extra)
     if cost is not None:
-        classifier.decide_by_costs(read_costs(cost))
+        costs = read_costs(cost)
+        costs.check(classifier.classes_)
+        classifier.decide_by_costs(costs)
     with ProgressBar("predicting") as progress:
         rows = write_predictions(
             classifier.predict_batches(source, top_k=top_k, ignore_extra=ignore_extra), output, progress=progress

@@ -122,8 +122,8 @@ class _Folder:
         x = _npy(features) or self.first or next(iter(there), None)
         if x is None or not (self.folder / x).is_file():
             raise InputError(
-                f"{self.path}: this is a folder without {x or 'X.npy'}. A file, or a folder that holds X.npy and "
-                "y.npy, is "
+                f"{self.path}: this is a folder without {x or 'X.npy'}{'' if x else ' and without Parquet files'}. A "
+                "file, a folder that holds X.npy and y.npy, or one of .parquet files with the same columns, is "
                 "expected; give the name of a file in it."
             )
         wanted = _npy(target)

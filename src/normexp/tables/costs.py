@@ -3,12 +3,85 @@
 import csv
 import io
 import math
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any, Final, final
 
 from normexp.base.errors import InputError
 from normexp.tables.choosing import enumerate_names
 
-Costs = dict[str, dict[str, float]]
+REFUSED: Final = "unknown"  # what a row is called that no class is given to
+_NAMED: Final = 6  # classes in a sentence
+
+
+@final
+class Costs(dict[str, dict[str, float]]):
+    """``costs[true][decided]``, and where in a file they stand.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    header : tuple of (int, tuple of str)
+        Number of the line of the decisions, and these.
+    lines : dict of str to int
+        Number of the line of each true class, counted from 1.
+    """
+
+    def __init__(self, path: Path, header: tuple[int, tuple[str, ...]], lines: dict[str, int]) -> None:
+        super().__init__()
+        self.path, self.header, self.lines = path, header, lines
+
+    def check(self, classes: Iterable[Any], /) -> None:
+        """Refuse costs that are not those of some classes; sentences name the file, the line and the column.
+
+        Parameters
+        ----------
+        classes : iterable
+            The classes of a model.
+
+        Raises
+        ------
+        InputError
+            If a class has no line or no column, a line or column is of no class (but for a column "unknown"), or the
+            right decision costs more than a wrong one.
+        """
+        names = [str(label) for label in classes]
+        known = f"the classes are {enumerate_names(names, limit=_NAMED)}"
+        at, decisions = self.header
+        for true, line in self.lines.items():
+            if true not in names:
+                raise InputError(
+                    f"{self.path}: line {line} is for the true class {true!r}, and {known}. Correct the name."
+                )
+        for place, decided in enumerate(decisions):
+            if decided not in names and decided != REFUSED:
+                raise InputError(
+                    f"{self.path}: line {at}, column {place + 2} is for the decision {decided!r}, and {known}, or "
+                    f"{REFUSED!r} for refusing. Correct the name."
+                )
+        missing = [name for name in names if name not in self.lines]
+        if missing:
+            raise InputError(
+                f"{self.path}: no line is for the true class {enumerate_names(missing, limit=_NAMED)}. Each class "
+                "needs a line, its name first; add it."
+            )
+        missing = [name for name in names if name not in decisions]
+        if missing:
+            raise InputError(
+                f"{self.path}: line {at}, the header, has no column for the decision "
+                f"{enumerate_names(missing, limit=_NAMED)}. Each class needs a column; add it."
+            )
+        for true, line in self.lines.items():
+            right = self[true][true]
+            for place, decided in enumerate(decisions):
+                if decided in names and self[true][decided] < right:
+                    raise InputError(
+                        f"{self.path}: line {line}, column {place + 2} says that for the true class {true!r} deciding "
+                        f"{decided!r} costs {self[true][decided]:g}, and deciding {true!r} costs {right:g}. The right "
+                        "decision must not cost more than a wrong one; lines are true classes, columns decisions: is "
+                        "the table transposed?"
+                    )
 
 
 def read_costs(path: Path, /) -> Costs:
@@ -21,8 +94,8 @@ def read_costs(path: Path, /) -> Costs:
 
     Returns
     -------
-    dict of str to dict of str to float
-        ``costs[true][decided]``, as `TrustedClassifier(cost_matrix=...)` takes it.
+    Costs
+        A dict, ``costs[true][decided]``, as `TrustedClassifier(cost_matrix=...)` takes it, that knows its lines.
 
     Raises
     ------
@@ -62,7 +135,8 @@ def read_costs(path: Path, /) -> Costs:
     decisions = lines[0][1][1:]
     _once(path, decisions, "column")
     _once(path, [row[0] for _, row in lines[1:]], "row")
-    costs: Costs = {}
+    lines_of = {row[0]: number for number, row in lines[1:]}
+    costs = Costs(path, (lines[0][0], tuple(decisions)), lines_of)
     for number, row in lines[1:]:
         if len(row) != len(decisions) + 1:
             raise InputError(

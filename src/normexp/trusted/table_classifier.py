@@ -113,6 +113,7 @@ class TableClassifier(ClassifierMixin, BaseEstimator):
         checkpoint: str | os.PathLike[str] | None = None,
         on_phase: Callable[[str], None] | None = None,
         on_outside: Callable[[str], None] | None = None,
+        on_classes: Callable[[NDArray[Any]], None] | None = None,
     ) -> Self:
         """Learn from every row of a source.
 
@@ -132,6 +133,8 @@ class TableClassifier(ClassifierMixin, BaseEstimator):
             Called with some words for what is done now.
         on_outside : callable or None
             Called with a sentence where the rows stay outside memory.
+        on_classes : callable or None
+            Called with the classes (K,) before the fit, which it may refuse by an error.
 
         Returns
         -------
@@ -160,12 +163,14 @@ class TableClassifier(ClassifierMixin, BaseEstimator):
             params: dict[str, Any] = {}
             if outside is None:
                 encoder, rows, classes, index = self._in_memory(source, schema, progress)
-                counts = count_classes(source, classes, index, at_least=self.min_class_rows)
             else:
                 self._refuse_what_needs_memory(source)
                 learned = outside.learn(self.seed)
                 encoder, classes, index = learned.encoder, learned.classes, learned.index
-                counts = count_classes(source, classes, index, at_least=self.min_class_rows)
+            counts = count_classes(source, classes, index, at_least=self.min_class_rows)
+            if on_classes is not None:
+                on_classes(classes)
+            if outside is not None:
                 names = np.arange(len(classes)) if self.trusted is None else classes
                 rows = stack.enter_context(outside.encoded(learned)).labelled(Labels(names, index))
                 params = {"progress": told.fitting, "checkpoint": checkpoint}
