@@ -138,3 +138,37 @@ def test_a_table_that_does_not_fit_is_refused(call, model, tables):
     done = call("explain", model, tables / "clouds.npz")
     assert done.status == 2
     assert "clouds.npz" in done.err
+
+
+def test_what_is_proposed_lies_within_the_training_rows_unless_one_asks_for_more(call, tmp_path):
+    """Ages from 20 to 60 and whole: no 71 and no 40.5; beyond on demand; and a sentence where nothing is enough."""
+    rng = np.random.default_rng(0)
+    age, dose = rng.integers(20, 61, 300), rng.uniform(0, 1, 300).round(3)
+    sick = rng.random(300) < 1 / (1 + np.exp(-((age - 40) / 12 + 3 * dose - 0.5)))
+    pl.DataFrame({"age": age, "dose": dose, "kind": np.where(sick, "sick", "well")}).write_csv(tmp_path / "t.csv")
+    (tmp_path / "new.csv").write_text("age,dose\n20,0.01\n45,0.5\n58,0.99\n")
+    fitted = call("fit", tmp_path / "t.csv", "--target", "kind", "-o", tmp_path / "m.nx", "--plain", "-C", "1")
+    assert fitted.status == 0, fitted.err
+    ask = ("explain", tmp_path / "m.nx", tmp_path / "new.csv", "--row")
+    near = call(*ask, 1, "--json").json
+    assert {change["column"] for change in near["changes"]} == {"age", "dose"}
+    assert isinstance(next(c["after"] for c in near["changes"] if c["column"] == "age"), int)
+    far = call(*ask, 2, "--json").json
+    assert far["label"] == "sick"
+    for change in (*near["changes"], *far["changes"], *far["together"]):
+        low, high = {"age": (age.min(), age.max()), "dose": (dose.min(), dose.max())}[change["column"]]
+        assert low <= change["after"] <= high
+    told = call(*ask, 2)
+    assert "No single change, within what the training rows hold, would have changed the decision." in told.out
+    assert "all together" in told.out
+    beyond = call(*ask, 2, "--anywhere", "--json").json
+    assert (beyond["within"], beyond["together"]) == (False, [])
+    assert any(change["after"] < 0 for change in beyond["changes"])
+    # Of 300 rows 3 are of the class: where even the most extreme row is of the other, nothing within reach flips it.
+    few = pl.DataFrame({"age": age, "kind": np.where(np.arange(300) % 100 == 0, "sick", "well")})
+    few.write_csv(tmp_path / "few.csv")
+    fitted = call("fit", tmp_path / "few.csv", "--target", "kind", "-o", tmp_path / "f.nx", "--plain", "-C", "1")
+    assert fitted.status == 0, fitted.err
+    none = call("explain", tmp_path / "f.nx", tmp_path / "few.csv")
+    assert none.status == 0, none.err
+    assert "or of all numbers, within what the training rows hold, changes the decision. See --anywhere" in none.out

@@ -1,11 +1,15 @@
 """The account of a row: it adds up, and every change that it tells does what it says."""
 
+import copy
 import json
 
 import numpy as np
 import polars as pl
 import pytest
+from scipy.optimize import linprog
 from scipy.special import softmax as reference_softmax
+from sklearn.datasets import load_wine
+from sklearn.linear_model import LogisticRegression
 
 from normexp import explain
 from normexp.base.errors import InputError
@@ -142,7 +146,12 @@ def test_sparse_rows_are_told_by_the_number_of_their_feature(tmp_path, rng):
     model = TableClassifier().fit(source)
     told = account(model, read_row(source, model.schema_, 0))
     assert {one.column for one in told.contributions} == {"[1]", f"[{3 + 2 * y[0]}]"}
-    assert told.changes[0].label == 1 - y[0]
+    assert told.changes == ()  # one feature within 0 to 1.5 is not enough
+    assert {one.column for one in told.together} == {"[3]", "[5]"}
+    assert {one.label for one in told.together} == {1 - y[0]}
+    (change,) = account(model, read_row(source, model.schema_, 0), within=False).changes
+    assert change.label == 1 - y[0]
+    assert not 0 <= change.after <= 1.5
 
 
 def test_a_row_is_read_wherever_it_stands(mail_csv, table_models):
@@ -157,6 +166,95 @@ def test_a_row_is_read_wherever_it_stands(mail_csv, table_models):
         read_row(source, model.schema_, 300)
     with pytest.raises(InputError, match="row -1 was asked for"):
         read_row(source, model.schema_, -1)
+
+
+@pytest.fixture(scope="module")
+def wine(tmp_path_factory):
+    """A model of three wines by 13 measurements, whole ones among them."""
+    X, y = load_wine(return_X_y=True)
+    names = load_wine().feature_names
+    path = tmp_path_factory.mktemp("wine") / "wine.csv"
+    pl.DataFrame(dict(zip(names, X.T, strict=True)) | {"kind": y}).write_csv(path)
+    source = open_source(path, target="kind")
+    return X, names, source, TableClassifier().fit(source)
+
+
+def test_numbers_stay_within_those_of_the_training_rows(wine):
+    """Whole where all of them are; several together where none will do alone; each found by undoing a part of it."""
+    X, names, source, model = wine
+    low, high = dict(zip(names, X.min(axis=0), strict=True)), dict(zip(names, X.max(axis=0), strict=True))
+    rows = source.read(model.schema_, with_target=False).features
+    alone = together = beyond = 0
+    for number in range(0, 178, 6):
+        row = rows[number : number + 1]
+        own = logits(model, row).argmax()
+        told = account(model, Block(row, None, number))
+        alone += bool(told.changes)
+        together += bool(told.together)
+        assert not (told.changes and told.together)
+        for change in (*told.changes, *told.together):
+            assert low[change.column] <= change.after <= high[change.column]
+            assert isinstance(change.after, int) == (change.column in {"proline", "magnesium"})
+        for change in told.changes:
+            assert logits(model, changed(row, change, [])).argmax() != own
+        moved = row
+        for change in told.together:
+            moved = changed(moved, change, [])
+        if told.together:
+            assert model.classes_[logits(model, moved).argmax()] == told.together[0].label
+            for change in told.together:  # all of them are needed
+                back = moved.with_columns(row[change.column])
+                assert logits(model, back).argmax() == own
+        free = account(model, Block(row, None, number), within=False)
+        assert free.together == ()
+        assert len(free.changes) >= len(told.changes)
+        beyond += any(not low[c.column] <= c.after <= high[c.column] for c in free.changes)
+    assert alone > 10
+    assert together > 2
+    assert beyond > 10  # what the bounds are for
+
+
+def test_the_numbers_together_are_the_least_that_a_linear_program_finds(wine):
+    _, _, source, model = wine
+    coef, intercept = model.estimator_.coef_, model.estimator_.intercept_
+    rows = model.encoder_.transform(source.read(model.schema_, with_target=False).features)
+    found = 0
+    for number in range(0, 178, 3):
+        told = account(model, read_row(source, model.schema_, number))
+        if not told.together:
+            continue
+        x, z = rows[number], coef @ rows[number] + intercept
+        own, least = z.argmax(), np.inf
+        room = [(0.0, most) for most in (*(rows.max(axis=0) - x), *(x - rows.min(axis=0)))]
+        for k in set(range(3)) - {own}:
+            slope = coef[k] - coef[own]
+            best = linprog(np.ones(26), -np.r_[slope, -slope][None], [z[k] - z[own]], bounds=room)
+            least = min(least, best.fun if best.status == 0 else np.inf)
+        moved = sum(change.distance for change in told.together)
+        assert least * (1 - 1e-9) <= moved <= 1.1 * least + 0.08  # magnesium, of whole numbers, moves by 1 / 14 more
+        found += 1
+    assert found > 5
+
+
+def test_a_decision_that_nothing_seen_can_flip_has_no_change(tmp_path):
+    """A class whose rows differ from the other's by far more than rows differ in what may move."""
+    x = np.r_[np.linspace(0, 1, 30), np.linspace(0, 1, 30)]
+    pl.DataFrame({"x": x, "kind": ["a"] * 45 + ["b"] * 15}).write_csv(tmp_path / "a.csv")
+    source = open_source(tmp_path / "a.csv", target="kind")
+    model = TableClassifier(estimator=LogisticRegression(C=1e-4)).fit(source)
+    told = account(model, read_row(source, model.schema_, 0))
+    assert (told.changes, told.together, told.within) == ((), (), True)
+
+
+def test_a_model_from_before_the_ranges_were_kept_still_gives_account(wine):
+    _, _, source, model = wine
+    old = copy.deepcopy(model)
+    for name in ("lowest_", "highest_", "whole_"):
+        delattr(old.encoder_, name)
+    block = read_row(source, model.schema_, 0)
+    assert [c.column for c in account(old, block).changes] == [
+        c.column for c in account(model, block, within=False).changes
+    ]
 
 
 def test_it_fits_into_json_and_on_a_line(table_models):

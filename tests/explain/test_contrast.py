@@ -198,6 +198,39 @@ def test_the_step_within_a_box_is_the_one_of_a_linear_or_quadratic_program(norm,
         assert into_half_space(slope, 1.01 * most, norm, low, high) is None
 
 
+def test_the_radius_within_bounds_is_that_of_a_general_optimiser():
+    """For each rival the projection onto a half-space within the box, by SLSQP; the least of them is the radius."""
+    model, unit = fitted("softmax"), X.std(axis=0)
+    low, high = X.min(axis=0), X.max(axis=0)
+    found = explain.contrast(model, X[::9], scale=unit, lower=low, upper=high)
+    free = explain.contrast(model, X[::9], scale=unit).radius
+    for row, radius in zip(X[::9], found.radius, strict=True):
+        z = model.decision_function(row[None])[0]
+        own, best = z.argmax(), np.inf
+        for k in set(range(3)) - {own}:
+            slope = (model.coef_[k] - model.coef_[own]) * unit
+            limits = list(zip((low - row) / unit, (high - row) / unit, strict=True))
+            if np.where(slope > 0, slope * (high - row) / unit, slope * (low - row) / unit).sum() < z[own] - z[k]:
+                continue
+            told = minimize(
+                lambda step: 0.5 * step @ step,
+                np.zeros(13),
+                jac=lambda step: step,
+                bounds=limits,
+                constraints={
+                    "type": "ineq",
+                    "fun": lambda step, s=slope, gap=z[own] - z[k]: s @ step - gap,
+                    "jac": lambda step, s=slope: s,
+                },
+                method="SLSQP",
+                options={"ftol": 1e-14, "maxiter": 500},
+            )
+            assert told.success
+            best = min(best, np.linalg.norm(told.x))
+        np.testing.assert_allclose(radius, best, rtol=1e-5)
+    assert (found.radius > 1.001 * free).any()  # the bounds bind
+
+
 def test_a_scale_is_a_change_of_units():
     model = fitted("softmax")
     scale = X.std(axis=0)

@@ -18,6 +18,7 @@ from normexp.base.errors import InputError, RangeError
 from normexp.base.memory import available_bytes, in_words, read_size
 from normexp.tables import open_source
 from normexp.trusted import TableClassifier, outside_memory
+from normexp.trusted.scratch import remove_abandoned
 
 SMALL = 100_000  # bytes: less than any table here takes
 AGREED = 1e-6
@@ -83,6 +84,10 @@ def test_a_table_gives_the_model_that_it_gives_in_memory(tmp_path):
     assert outside.estimator_.suboptimality_ <= 1e-6
     assert outside.training_.outcome == inside.training_.outcome
     assert outside.training_.class_counts == inside.training_.class_counts
+    assert inside.encoder_.whole_.any()
+    assert not inside.encoder_.whole_.all()
+    for name in ("lowest_", "highest_", "whole_"):
+        assert getattr(outside.encoder_, name).tolist() == getattr(inside.encoder_, name).tolist()
 
 
 def test_a_trusted_model_makes_the_same_promises(tmp_path):
@@ -128,6 +133,8 @@ def test_text_arrays_sparse_rows_and_compressed_tables_too(tmp_path, kind):
         (tmp_path / "t.csv.gz").write_bytes(gzip.compress(mixed(n).write_csv().encode()))
         source = open_source(tmp_path / "t.csv.gz", target="kind")
     inside, outside = both(source, estimator=SoftmaxClassifier(C=2.0, tol=1e-12))
+    for name in ("lowest_", "highest_", "whole_"):
+        np.testing.assert_equal(getattr(outside.encoder_, name), getattr(inside.encoder_, name))
     size = np.abs(inside.estimator_.coef_).max()
     assert inside.estimator_.coef_.dtype == outside.estimator_.coef_.dtype
     bound = 1e-5 if inside.estimator_.coef_.dtype == np.float32 else AGREED
@@ -301,8 +308,7 @@ def test_the_installed_command_goes_on_after_a_kill(tmp_path, scratch):
         process.communicate()
     assert path.exists()
     assert not (tmp_path / "m.nx").exists()
-    for left in scratch.iterdir():  # of the process that was killed
-        shutil.rmtree(left)
+    assert len(list(scratch.glob("normexp-*"))) == 1  # of the process that was killed; the next one removes it
     done = subprocess.run(arguments, capture_output=True, text=True, check=False, timeout=200)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "m.nx").exists()
@@ -310,6 +316,39 @@ def test_the_installed_command_goes_on_after_a_kill(tmp_path, scratch):
     lines = [line for line in done.stderr.splitlines() if "read in blocks" in line]
     assert len(lines) == 1
     assert done.stderr.strip() == lines[0]
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from normexp.trusted.scratch import scratch
+with scratch(Path(sys.argv[1])) as folder:
+    (folder / "X.npy").write_bytes(b"rows")
+    print(folder, flush=True)
+    time.sleep(100)
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="locks and signals of POSIX")
+def test_scratch_folders_of_killed_processes_alone_are_removed(scratch):
+    """What is no folder of ours, and what a living process uses, stays."""
+    (scratch / "normexp-notes").mkdir()
+    (scratch / "other").mkdir()
+    with subprocess.Popen([sys.executable, "-c", HOLD, scratch], stdout=subprocess.PIPE, text=True) as process:
+        folder = Path(process.stdout.readline().strip())
+        (scratch / "normexp-link").symlink_to(folder)
+        try:
+            assert remove_abandoned(scratch) == 0
+            assert (folder / "X.npy").exists()
+        finally:
+            process.send_signal(signal.SIGKILL)
+    assert folder.exists()  # nobody was left to remove it
+    assert remove_abandoned(scratch) == 1
+    assert sorted(entry.name for entry in scratch.iterdir()) == ["normexp-link", "normexp-notes", "other"]
+    (scratch / "normexp-link").unlink()
+    (scratch / "normexp-notes").rmdir()
+    (scratch / "other").rmdir()
+    assert remove_abandoned(scratch / "nowhere") == 0
 
 
 # ---------------------------------------------------------------- sizes

@@ -28,6 +28,10 @@ def explain(
     picture: Annotated[
         Path | None, typer.Option("--picture", metavar="FILE", help="Draw the contributions: .png, .svg or .pdf.")
     ] = None,
+    anywhere: Annotated[
+        bool,
+        typer.Option("--anywhere", help="Also tell numbers that lie below or above all those of the training rows."),
+    ] = False,
     ignore_extra: IgnoreExtraOption = False,
     json: JsonOption = False,
 ) -> None:
@@ -40,7 +44,7 @@ def explain(
       normexp explain model.nx new.csv --row 17 --json
 
     Contributions are exact and add up to the log-odds (in nats) of the class against the runner-up. Every change that
-    is told was tried out with the model.
+    is told was tried out with the model; numbers stay within those of the training rows.
     """
     if picture is not None:
         require_output(picture, suffixes=(".png", ".svg", ".pdf"), inputs=(model, table))
@@ -49,7 +53,7 @@ def explain(
     from normexp.explain.account import account, as_mapping, read_row
 
     classifier, source = open_for(load(model), table, ignore_extra=ignore_extra)
-    told = account(classifier, read_row(source, classifier.schema_, row))
+    told = account(classifier, read_row(source, classifier.schema_, row), within=not anywhere)
     if picture is not None:
         from normexp.explain.account_picture import draw_account
         from normexp.tables import write_atomically
@@ -102,12 +106,20 @@ def show_account(told: "Account", name: str, /, *, top: int) -> None:
             words.add_row(f"{len(quieter)} more words", f"{sum(word.contribution for word in quieter):+.3f}")
         out.print(words)
     typer.echo()
-    if not told.changes:
-        typer.echo("No change of a single column or of the words, within reach, would have changed the decision.")
+    shown_changes, title = told.changes, "what would have changed it"
+    if not told.changes and told.together:
+        typer.echo("No single change, within what the training rows hold, would have changed the decision.")
+        shown_changes, title = told.together, "what would have changed it, all together"
+    elif not told.changes:
+        where = "within what the training rows hold" if told.within else "within reach"
+        more = " See --anywhere for numbers beyond." if told.within else ""
+        typer.echo(f"No change of a column, of the words or of all numbers, {where}, changes the decision.{more}")
         return
-    changes = new_table("column", "from", "to", "standard deviations", "then it is", title="what would have changed it")
-    for change in told.changes[:top]:
+    changes = new_table("column", "from", "to", "standard deviations", "then it is", title=title)
+    for change in shown_changes[:top]:
         to = "(taken out)" if change.after is None else shown(change.after)
         distance = "" if change.distance is None else f"{change.distance:.2f}"
         changes.add_row(change.column, shown(change.before), to, distance, str(change.label))
+    if told.together and len(told.together) > top:
+        changes.add_row(f"{len(told.together) - top} more columns", "", "", "", "")
     out.print(changes)

@@ -8,9 +8,11 @@ import polars as pl
 
 from normexp.base.errors import InputError
 from normexp.explain.head import Head
+from normexp.explain.joint_changes import joint_change
 from normexp.explain.log_odds import reasons
+from normexp.explain.observed import place_of
 from normexp.explain.rows import as_dense
-from normexp.explain.single_changes import Change, place_of, single_changes
+from normexp.explain.single_changes import Change, single_changes
 from normexp.explain.texts import WordReason, words
 from normexp.ops import softmax
 from normexp.tables import Block, Schema, Source
@@ -48,6 +50,10 @@ class Account:
         Of running text, the largest first; they sum to what its columns contribute.
     changes : tuple of Change
         Single changes that flip the decision.
+    together : tuple of Change
+        Where no single one does: numbers that do so together.
+    within : bool
+        Whether all these numbers lie between the least and the largest of the training rows.
     """
 
     row: int
@@ -60,6 +66,8 @@ class Account:
     contributions: tuple[ColumnReason, ...]
     words: tuple[WordReason, ...]
     changes: tuple[Change, ...]
+    together: tuple[Change, ...] = ()
+    within: bool = True
 
 
 def read_row(source: Source, schema: Schema, row: int, /) -> Block:
@@ -97,7 +105,7 @@ def read_row(source: Source, schema: Schema, row: int, /) -> Block:
     raise InputError(f"{source.path}: row {row} was asked for, and the table {has}. Give the number of a row.")
 
 
-def account(model: Any, block: Block, /) -> Account:
+def account(model: Any, block: Block, /, *, within: bool = True) -> Account:
     r"""Give account of the first row of a block.
 
     Parameters
@@ -106,6 +114,8 @@ def account(model: Any, block: Block, /) -> Account:
         A fitted model whose estimator is linear.
     block : Block
         Of a source that fits the model.
+    within : bool
+        Whether changed numbers stay between the least and the largest of the training rows.
 
     Returns
     -------
@@ -145,6 +155,7 @@ def account(model: Any, block: Block, /) -> Account:
         found = words(model, one, of=label, against=rival)[0]
         told = tuple(sorted((word for word in found if word.contribution), key=lambda word: -abs(word.contribution)))
     spoke = [word.word for word in told if word.contribution > 0]
+    changes = tuple(single_changes(model, one, words=spoke, within=within))
     return Account(
         row=block.start,
         label=label,
@@ -155,7 +166,9 @@ def account(model: Any, block: Block, /) -> Account:
         baseline=float(why.baseline_gap[0]),
         contributions=tuple(_columns(model, one, terms)),
         words=told,
-        changes=tuple(single_changes(model, one, words=spoke)),
+        changes=changes,
+        together=joint_change(model, one) if within and not changes else (),
+        within=within,
     )
 
 
@@ -175,7 +188,8 @@ def as_mapping(told: Account, /) -> dict[str, Any]:
     plain = asdict(told)
     plain["contributions"] = [{**one._asdict(), "value": _plain(one.value)} for one in told.contributions]
     plain["words"] = [one._asdict() for one in told.words]
-    plain["changes"] = [{**one._asdict(), "before": _plain(one.before)} for one in told.changes]
+    for name, changes in (("changes", told.changes), ("together", told.together)):
+        plain[name] = [{**one._asdict(), "before": _plain(one.before)} for one in changes]
     return plain
 
 

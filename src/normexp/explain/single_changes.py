@@ -7,12 +7,10 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import polars as pl
 
-from normexp.explain.flips import contrast
-from normexp.explain.rows import F64, as_dense
+from normexp.explain.head import Head
+from normexp.explain.observed import FEWEST_DIGITS, MOST_DIGITS, Room, with_value
 
 _FARTHEST: Final = 10.0  # standard deviations: a number farther off is no answer to "what if"
-_FEWEST_DIGITS: Final = 2  # of the change: at most a tenth more than it must be
-_MOST_DIGITS: Final = 17
 _BEYOND: Final = 1.0 + 1e-9  # at the very crossing two classes tie
 _WORDS_TRIED: Final = 12
 _WORDS_TOGETHER: Final = 40
@@ -42,7 +40,7 @@ class Change(NamedTuple):
     distance: float | None
 
 
-def single_changes(model: Any, row: Any, /, *, words: list[str] | None = None) -> list[Change]:
+def single_changes(model: Any, row: Any, /, *, words: list[str] | None = None, within: bool = True) -> list[Change]:
     r"""Find what flips the decision of a table model on one row, the nearest numbers first.
 
     Parameters
@@ -53,6 +51,8 @@ def single_changes(model: Any, row: Any, /, *, words: list[str] | None = None) -
         As a block of a source holds it.
     words : list of str or None
         Words of the row's text that are worth taking out, the loudest first.
+    within : bool
+        Whether numbers stay between the least and the largest of the training rows, or the row's own.
 
     Returns
     -------
@@ -62,7 +62,8 @@ def single_changes(model: Any, row: Any, /, *, words: list[str] | None = None) -
     Notes
     -----
     Scores are linear in a number, so the nearest number where another class overtakes follows from two predictions; it
-    is rounded away from its value to as few digits as flip the decision. Categories, truth values and words are tried
+    is rounded away from its value to as few digits as flip the decision, and stays whole where all training rows hold
+    whole numbers. Categories, truth values and words are tried
     out. Every change is predicted with the model itself before it is told. Dates, and text with many values, are not
     searched.
 
@@ -79,11 +80,15 @@ def single_changes(model: Any, row: Any, /, *, words: list[str] | None = None) -
     >>> model = TableClassifier().fit(source)
     >>> row = source.read(model.schema_, with_target=False).features[:1]
     >>> single_changes(model, row)[0][:3]
-    ('mass', 170.0, 129.0)
+    ('mass', 170, 129)
     """
     if not isinstance(row, pl.DataFrame):
-        return list(_in_an_array(model, row))
-    found = [*_numbers(model, row), *_flags_and_categories(model, row), *_without_words(model, row, words or [])]
+        return list(_in_an_array(model, row, within=within))
+    found = [
+        *_numbers(model, row, within=within),
+        *_flags_and_categories(model, row),
+        *_without_words(model, row, words or []),
+    ]
     return sorted(found, key=lambda change: np.inf if change.distance is None else change.distance)
 
 
@@ -92,21 +97,17 @@ def _decide(model: Any, rows: Any) -> np.ndarray[Any, Any]:
     return np.asarray(model.decision_function(model.encoder_.transform(rows)).argmax(axis=1))
 
 
-def _numbers(model: Any, row: pl.DataFrame) -> Iterator[Change]:
+def _numbers(model: Any, row: pl.DataFrame, *, within: bool) -> Iterator[Change]:
     """Numbers: where the highest of the other lines crosses the line of the class."""
-    kinds = {column.name: column.kind for column in model.schema_.columns}
-    names = [name for name in row.columns if kinds[name] == "number" and name not in model.schema_.text]
-    if not names:
+    room = Room.of(model, row, within=within)
+    if not room.names:
         return
-    spread = dict(zip(names, _spreads(model, names), strict=True))
-    ends = row.with_columns(pl.col(names).cast(pl.Float64))
-    there = ends.row(0, named=True)
-    places = {name: there[name] for name in names if there[name] is not None and np.isfinite(there[name])}
-    places = {name: place for name, place in places.items() if spread[name] > 0}
-    moved = [ends, *(_with(ends, name, place + spread[name]) for name, place in places.items())]
+    ends = row.with_columns(pl.col(room.names).cast(pl.Float64))
+    ahead = room.values + room.spread
+    moved = [ends, *(with_value(ends, name, float(to)) for name, to in zip(room.names, ahead, strict=True))]
     before, *afters = model.decision_function(model.encoder_.transform(pl.concat(moved)))
     own = int(before.argmax())
-    for (name, place), after in zip(places.items(), afters, strict=True):
+    for k, after in enumerate(afters):
         gap, fall = before[own] - before, (after - before) - (after[own] - before[own])
         with np.errstate(divide="ignore", invalid="ignore"):
             moves = gap / fall  # standard deviations to where each class draws level
@@ -114,33 +115,22 @@ def _numbers(model: Any, row: pl.DataFrame) -> Iterator[Change]:
         for move in moves[np.argsort(np.abs(moves))]:
             if not abs(move) <= _FARTHEST:  # the NaN of parallel lines too
                 break
-            change = _rounded(model, row, name, place, place + _BEYOND * float(move) * spread[name], own)
+            change = _rounded(room, k, float(room.values[k] + _BEYOND * move * room.spread[k]), own)
             if change is not None:
-                yield change._replace(distance=abs(change.after - place) / spread[name])
+                yield change._replace(distance=float(abs(change.after - room.values[k]) / room.spread[k]))
                 break
 
 
-def _rounded(model: Any, row: pl.DataFrame, name: str, before: float, after: float, own: int) -> Change | None:
-    """Round a number away from its old value, to as few digits as flip the decision."""
-    whole = row[name].dtype.is_integer()
-    for digits in range(_FEWEST_DIGITS, _MOST_DIGITS + 1):
-        number = _outwards(before, after, digits, whole=whole)
-        decision = int(_decide(model, _with(row, name, number))[0])
+def _rounded(room: Room, k: int, after: float, own: int) -> Change | None:
+    """Round a number away from its old value, to as few digits as flip the decision; None if that is out of reach."""
+    if not room.low[k] <= after <= room.high[k]:
+        return None
+    for digits in range(FEWEST_DIGITS, MOST_DIGITS + 1):
+        number = room.number(k, after, digits)
+        decision = room.decision({k: number})
         if decision != own:
-            return Change(name, int(before) if whole else before, number, model.classes_[decision].item(), None)
+            return Change(room.name(k), room.before(k), number, room.model.classes_[decision].item(), None)
     return None
-
-
-def _outwards(before: float, after: float, digits: int, *, whole: bool) -> float:
-    """Round `after` to some digits of the change, in the direction that leads away from `before`."""
-    size = max(abs(after - before), np.finfo(float).tiny)
-    unit = 10.0 ** (np.floor(np.log10(size)) - digits + 1)
-    if whole:
-        unit = max(unit, 1.0)
-    steps = np.ceil(after / unit) if after >= before else np.floor(after / unit)
-    number = steps * unit
-    decimals = max(0, int(-np.floor(np.log10(unit))))  # 3.1 steps of 0.1 is written 0.31, not 0.31000000000000005
-    return int(number) if whole else round(float(number), decimals)
 
 
 def _flags_and_categories(model: Any, row: pl.DataFrame) -> Iterator[Change]:
@@ -158,7 +148,7 @@ def _flags_and_categories(model: Any, row: pl.DataFrame) -> Iterator[Change]:
         others = [other for other in others if other != value]
         if not others:
             continue
-        tried = pl.concat([_with(row, name, other) for other in others])
+        tried = pl.concat([with_value(row, name, other) for other in others])
         logits = model.decision_function(model.encoder_.transform(tried))
         gain = logits.max(axis=1) - logits[:, own]
         best = int(gain.argmax())
@@ -200,43 +190,21 @@ def _taken_out(model: Any, row: pl.DataFrame, words: list[str]) -> pl.DataFrame:
     return row.with_columns(**{name: pl.Series(name, [text], pl.String) for name, text in texts.items()})
 
 
-def _in_an_array(model: Any, row: Any) -> Iterator[Change]:
-    """One column of an array: the nearest one in the norm 1."""
-    found = contrast(model.estimator_, row, norm=1)
-    if not np.isfinite(found.radius[0]):
-        return
-    values: F64 = as_dense(row)[0].astype(np.float64)
-    column = int(np.abs(found.x[0] - values).argmax())
-    own = int(model.decision_function(values[None])[0].argmax())
-    for digits in range(_FEWEST_DIGITS, _MOST_DIGITS + 1):
-        moved = values.copy()
-        moved[column] = _outwards(values[column], found.x[0, column], digits, whole=False)
-        decision = int(model.decision_function(moved[None])[0].argmax())
-        if decision != own:
-            label = model.classes_[decision].item()
-            yield Change(place_of(model, column), float(values[column]), float(moved[column]), label, None)
-            return
-
-
-def place_of(model: Any, column: int, /) -> str:
-    """Name of a column of an array: its place in the shape of a row, or its number in a libsvm file."""
-    schema = model.schema_
-    if schema.layout == "sparse":
-        return f"[{column + schema.first_index}]"
-    place = np.unravel_index(column, schema.shape) if len(schema.shape) > 1 else (column,)
-    return "[" + ", ".join(str(int(at)) for at in place) + "]"
-
-
-def _spreads(model: Any, names: list[str]) -> F64:
-    """Standard deviation of each number among the training rows."""
-    raw = [c.name for c in model.schema_.columns if c.kind in {"number", "boolean", "date"}]
-    raw = [name for name in raw if name not in model.schema_.text]
-    return np.asarray([model.encoder_.scaler_.scale_[raw.index(name)] for name in names])
-
-
-def _with(row: pl.DataFrame, name: str, value: Any) -> pl.DataFrame:
-    """Copy of a row with another value in one column; of whole numbers only where it is whole."""
-    dtype = row[name].dtype
-    if isinstance(value, float) and dtype.is_integer() and not value.is_integer():
-        dtype = pl.Float64()
-    return row.with_columns(pl.Series(name, [value]).cast(dtype))
+def _in_an_array(model: Any, row: Any, *, within: bool) -> Iterator[Change]:
+    """One column of an array: the one that must move least, of those that need not leave their bounds."""
+    room = Room.of(model, row, within=within)
+    head = Head.read(model.estimator_, of="explain")
+    logits = head.logits(head.features(head.columns(room.row)))[0]
+    slope = head.column_coef - head.column_coef[int(logits.argmax())]
+    gap = (logits.max() - logits)[:, None]
+    reach = np.where(slope > 0, room.high - room.values, room.values - room.low)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        move = gap / np.abs(slope)
+    move[~(move <= reach)] = np.inf  # NaN of a class against itself too
+    rival, column = np.unravel_index(int(move.argmin()), move.shape)
+    if np.isfinite(move[rival, column]):
+        step = _BEYOND * float(np.copysign(move[rival, column], slope[rival, column]))
+        after = min(max(float(room.values[column]) + step, float(room.low[column])), float(room.high[column]))
+        change = _rounded(room, int(column), after, room.decision({}))
+        if change is not None:
+            yield change

@@ -14,7 +14,7 @@ from skrub import DatetimeEncoder, StringEncoder, TableVectorizer
 
 from normexp.tables.csr import Csr, beside
 from normexp.tables.source import Features, Schema
-from normexp.tables.tallies import Moments
+from normexp.tables.tallies import Moments, Ranges
 from normexp.tables.words import TextEncoder
 
 Matrix = NDArray[Any] | Csr
@@ -39,6 +39,9 @@ class TableEncoder(BaseEstimator):
 
     Notes
     -----
+    Of numbers, truth values and encoded dates, or of the columns of an array, it knows ``lowest_`` and ``highest_``
+    among the training rows and whether all of them are whole, ``whole_`` (D,).
+
     skrub works in float32, which cannot hold numbers such as 1e9 + 1; so numbers do not pass through it.
     """
 
@@ -46,6 +49,9 @@ class TableEncoder(BaseEstimator):
     imputer_: SimpleImputer | None
     words_: TableVectorizer | None
     dates_: TableVectorizer | None
+    lowest_: NDArray[Any] | None = None  # of those in model files from before it was there
+    highest_: NDArray[Any] | None = None
+    whole_: NDArray[np.bool_] | None = None
 
     def __init__(self, schema: Schema, *, seed: int = 0) -> None:
         self.schema = schema
@@ -66,12 +72,14 @@ class TableEncoder(BaseEstimator):
         """
         if not isinstance(features, pl.DataFrame):
             self.learn_dates(None)
+            self.learn_ranges(Ranges(features.shape[1]).add(features))
             return features
         numbers, words = self.names("number", "boolean", "date"), self.names("text")
         parts: list[Matrix] = []
         self.learn_dates(features if self.names("date") else None)
         if numbers:
             raw = self.numbers(features)
+            self.learn_ranges(Ranges(raw.shape[1]).add(raw))
             # a column without any number holds nothing to learn from, and keeps its place as zeros
             self.imputer_ = SimpleImputer(add_indicator=True, keep_empty_features=True).fit(raw)
             self.scaler_ = StandardScaler(copy=False)
@@ -106,6 +114,17 @@ class TableEncoder(BaseEstimator):
         if moments is not None:
             self.imputer_ = moments.imputer()
             self.scaler_ = moments.scaler(self.imputer_)
+
+    def learn_ranges(self, ranges: Ranges | None, /) -> None:
+        """Learn in parts: what numbers the training rows hold.
+
+        Parameters
+        ----------
+        ranges : Ranges or None
+            Of `numbers`, or of the array, of all rows; None where there is no such column.
+        """
+        if ranges is not None:
+            self.lowest_, self.highest_, self.whole_ = ranges.lowest, ranges.highest, ranges.whole
 
     def learn_words(self, features: pl.DataFrame | None, /) -> None:
         """Learn in parts: how words are encoded.

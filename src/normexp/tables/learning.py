@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from normexp.base.errors import InputError
 from normexp.tables.encoding import TableEncoder
 from normexp.tables.source import Block, Schema, Source
-from normexp.tables.tallies import Categories, Classes, Dates, Moments
+from normexp.tables.tallies import Categories, Classes, Dates, Moments, Ranges
 
 SAMPLE_ROWS: Final = 50_000
 _BYTES_A_DRAWN_ROW: Final = 4096  # character n-grams of some words, as skrub counts them
@@ -84,18 +84,25 @@ def learn_encoding(
     has_numbers = bool(encoder.names("number", "boolean", "date"))
     dates, categories, classes = Dates(date_names), Categories(word_names), Classes()
     moments: Moments | None = None
+    ranges: Ranges | None = None
     characters = 0
 
     def added(moments: Moments | None, frame: pl.DataFrame) -> Moments:
         raw = encoder.numbers(frame)
         moments = Moments(raw.shape[1]) if moments is None else moments
         moments.add(raw)
+        ranged(raw)
         return moments
+
+    def ranged(raw: Any) -> None:
+        nonlocal ranges
+        ranges = (Ranges(raw.shape[1]) if ranges is None else ranges).add(raw)
 
     for block in read("reading", True):
         assert block.target is not None  # noqa: S101  (it was asked for)
         classes.add(block.target)
         if not isinstance(block.features, pl.DataFrame):
+            ranged(block.features)
             continue
         dates.add(block.features)
         categories.add(block.features)
@@ -133,5 +140,6 @@ def learn_encoding(
             deque(second(), maxlen=0)
         sample = pl.concat(collected) if collected else None
     encoder.learn_numbers(moments)
+    encoder.learn_ranges(ranges)
     encoder.learn_words(categories.frame(sample) if word_names else None)
     return Learned(encoder, labels, index, len(drawn), forgotten)

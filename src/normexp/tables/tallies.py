@@ -1,10 +1,11 @@
 """What an encoding needs to know of all rows, gathered while they go by: each of these holds no row."""
 
-from typing import Any, Final, final
+from typing import Any, Final, Self, final
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+from scipy.sparse import issparse
 from sklearn.impute import SimpleImputer
 from sklearn.preprocessing import StandardScaler
 
@@ -13,6 +14,7 @@ F64 = NDArray[np.float64]
 # Values of a column of categories that are remembered: more than skrub encodes one by one (40), whichever of them it
 # takes for missing.
 MOST_VALUES: Final = 128
+_ROWS_AT_ONCE: Final = 4096
 
 
 @final
@@ -69,6 +71,38 @@ class Moments:
         flat = variance <= self.n_rows * eps * variance + np.square(self.n_rows * mean * eps)
         scaler.scale_ = np.where(flat, 1.0, np.sqrt(variance))
         return scaler
+
+
+@final
+class Ranges:
+    """Least and largest value of each column, and whether all its values are whole; missing ones say nothing.
+
+    Parameters
+    ----------
+    n_columns : int
+        D.
+    """
+
+    def __init__(self, n_columns: int) -> None:
+        self.lowest, self.highest = np.full(n_columns, np.inf), np.full(n_columns, -np.inf)
+        self.whole = np.ones(n_columns, dtype=bool)
+
+    def add(self, raw: Any, /) -> Self:
+        """Take rows in: raw (n, D), dense with NaN where missing, or CSR."""
+        if not raw.shape[0]:
+            return self
+        if _is_sparse(raw):
+            self.lowest = np.fmin(self.lowest, raw.min(axis=0).toarray()[0])
+            self.highest = np.fmax(self.highest, raw.max(axis=0).toarray()[0])
+            self.whole[raw.indices[np.rint(raw.data) != raw.data]] = False
+            return self
+        for start in range(0, len(raw), _ROWS_AT_ONCE):
+            rows = raw[start : start + _ROWS_AT_ONCE]
+            self.lowest = np.fmin(self.lowest, np.fmin.reduce(rows, axis=0))
+            self.highest = np.fmax(self.highest, np.fmax.reduce(rows, axis=0))
+            if rows.dtype.kind == "f" and self.whole.any():
+                self.whole &= ((np.rint(rows) == rows) | np.isnan(rows)).all(axis=0)
+        return self
 
 
 @final
@@ -173,6 +207,11 @@ class Classes:
             first += len(part)
         self._parts = []
         return labels[order], index
+
+
+def _is_sparse(raw: Any) -> bool:
+    """Whether rows are a sparse matrix; scipy's own guard would hide its methods."""
+    return bool(issparse(raw))
 
 
 def _cycled(values: list[str], height: int) -> list[str]:

@@ -4,7 +4,6 @@ import contextlib
 import errno
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from normexp.solvers import Progress as FitProgress
 from normexp.tables import Block, Progress, Schema, Source
 from normexp.tables.learning import Learned, learn_encoding
 from normexp.tables.size import Size, size_of, surely_fits
+from normexp.trusted.scratch import remove_abandoned, scratch, scratch_folder
 
 _SHARE: Final = 0.5  # of the free memory, where nobody says how much
 _BLOCK_SHARE: Final = 16  # a block with all that is made of it takes one part in so many
@@ -154,8 +154,8 @@ class OutsideMemory:
             The encoded rows.
         """
         place = scratch_folder()
-        with tempfile.TemporaryDirectory(prefix="normexp-", dir=place, ignore_cleanup_errors=True) as name:
-            folder, n_rows = Path(name), len(learned.index)
+        with scratch(place) as folder:
+            n_rows = len(learned.index)
             try:
                 rows = self._write(learned, folder)
             except OSError as error:
@@ -172,6 +172,7 @@ class OutsideMemory:
     def _announce(self) -> None:
         """Say in one line that the rows stay outside memory, and see that there is room for them on the disk."""
         place, needed = scratch_folder(), int(_DISK_MARGIN * self._size.rows * self._size.encoded_bytes)
+        remove_abandoned(place)
         free = shutil.disk_usage(place).free
         if needed > free:
             raise self._no_room(place, free)
@@ -240,10 +241,3 @@ def standing(checkpoint: str | os.PathLike[str] | None, /) -> Iterator[None]:
         raise InputError(
             f"{error} The checkpoint {str(checkpoint)!r} stands: the same call goes on from there."
         ) from error
-
-
-def scratch_folder() -> Path:
-    """Where large temporary files go: TMPDIR, else /var/tmp, since /tmp may be a disk in memory, else the system's."""
-    if not os.environ.get("TMPDIR") and os.access("/var/tmp", os.W_OK | os.X_OK):  # noqa: S108  (files there get names of their own)
-        return Path("/var/tmp")  # noqa: S108  (as above)
-    return Path(tempfile.gettempdir())
