@@ -30,7 +30,7 @@ def test_each_row_as_on_numpy_and_alone(name, dtype):
 @each_float
 def test_temperatures_at_the_limits(dtype):
     array = ROWS.astype(dtype)
-    for heat in (0.0, INF, np.array([0.5, 1.0, 4.0]), np.array([[0.0], [2.0]] * 5 + [[INF]])):
+    for heat in (0.0, INF, np.array([0.5, 1.0, 4.0]), np.array([[0.0], [2.0]] * 5 + [[INF]]), np.array([0, 1, INF])):
         for function in (nx.softmax, nx.log_softmax):
             found, expected = function(strict(array), temperature=heat), function(array, temperature=heat)
             assert_alike(found, expected)

@@ -291,6 +291,70 @@ def test_temperature_zero_keeps_the_edges(dtype):
     assert masked.astype(float).tolist() == [[0, 0], [0, 1], [0, 1], [1, 0]]
 
 
+MIXED = {
+    "the largest of those at 0 is above 0": ([1.0, 2.0, 5.0], [0, 0, 1]),
+    "those at 0 are below 0": ([-1.0, -2.0, 0.5, 0.1], [0, 0, 1, 2]),
+    "of those at 0 one is 0": ([0.0, -2.0, 0.5], [0, 0, 1]),
+    "they tie": ([3.0, 3.0, 0.5], [0, 0, 1]),
+    "all the others are impossible": ([-1.0, -2.0, -INF], [0, 0, 1]),
+    "infinite beside finite": ([1.0, -30.0, 3.0, -INF], [1, INF, 2, INF]),
+    "0, finite and infinite": ([-3.0, 2.0, 1.0], [0, 1, INF]),
+    "0 beside infinite": ([4.0, 2.0, 1.0], [0, INF, INF]),
+}
+
+
+@pytest.mark.parametrize("name", MIXED)
+@pytest.mark.parametrize("kind", ["cpu", "torch", "array API", "integers", "the fused head"])
+def test_temperatures_of_classes_may_be_0_or_infinite_beside_others(name, kind):
+    """The limit, as 60 digits tell it: of temperatures that are as good as 0 and as good as infinite."""
+    logits, heat = MIXED[name]
+    near = [1e-40 if t == 0 else 1e40 if np.isinf(t) else t for t in heat]
+    if kind == "integers" and (-INF in logits or any(z % 1 for z in logits)):
+        logits = [round(10 * z) if np.isfinite(z) else -1000 for z in logits]
+    given = np.array([logits, logits], dtype=np.int64 if kind == "integers" else np.float64)
+    true = oracle.softmax(logits, temperature=near), oracle.log_softmax(logits, temperature=near)
+    if kind == "the fused head":
+        kept = np.isfinite(logits)  # no product is -inf
+        w, target = np.array(logits)[kept][:, None], int(np.argmax([float(p) for p in true[0]]))
+        loss = nx.linear_cross_entropy(np.ones((1, 1)), w, [target], temperature=np.array(heat, dtype=float)[kept])
+        assert loss == pytest.approx(-float(true[1][target]), rel=1e-13, abs=1e-15)
+        return
+    if kind == "torch":
+        torch = pytest.importorskip("torch")
+        given, heat = torch.from_numpy(given), torch.tensor(heat, dtype=torch.float64)
+    elif kind == "array API":
+        strict = pytest.importorskip("array_api_strict")
+        given, heat = strict.asarray(given), strict.asarray(np.array(heat, dtype=float))
+    for function, expected in zip((nx.softmax, nx.log_softmax), true, strict=True):
+        found = np.asarray(function(given, temperature=heat))
+        wanted = [-INF if e < -1e20 else 0.0 if 0 < e < 1e-30 else float(e) for e in expected]
+        for row in found.tolist():
+            assert row == pytest.approx(wanted, rel=1e-13, abs=1e-15)
+
+
+def test_rows_without_an_answer_have_none_under_temperatures_of_classes():
+    rows = np.array([[-INF, -INF, -INF], [INF, 1.0, 2.0], [1.0, 2.0, INF], [1.0, NAN, 0.0], [3.0, 1.0, NAN]])
+    for heat in ([0.0, 1.0, 2.0], [0.0, 1.0, INF], [1.0, 2.0, INF]):
+        assert np.isnan(nx.softmax(rows, temperature=np.array(heat))).all()
+        torch = pytest.importorskip("torch")
+        assert torch.isnan(nx.softmax(torch.from_numpy(rows), temperature=torch.tensor(heat))).all()
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.int64, np.uint64])
+def test_integers_have_the_same_answer_as_floats_under_temperatures_of_classes(dtype):
+    """64-bit integers lose their largest before they become floats; not where each class has a measure of its own."""
+    rows, heat = np.array([[1, 2, 3], [90, 70, 100]]), np.array([1.0, 2.0, 4.0])
+    for where in (None, np.array([True, True, False])):
+        got = nx.softmax(rows.astype(dtype), temperature=heat, where=where)
+        assert np.array_equal(got, nx.softmax(rows.astype(float), temperature=heat, where=where))
+        if dtype != np.uint64:
+            torch, strict = pytest.importorskip("torch"), pytest.importorskip("array_api_strict")
+            tensor = nx.softmax(torch.from_numpy(rows.astype(dtype)), temperature=torch.from_numpy(heat))
+            bare = nx.softmax(strict.asarray(rows.astype(dtype)), temperature=strict.asarray(heat))
+            for found in (tensor, bare):
+                np.testing.assert_allclose(np.asarray(found), nx.softmax(rows.astype(float), temperature=heat), 1e-14)
+
+
 def test_one_temperature_of_several_may_be_zero():
     logits = np.array([[1.0, 3.0, 2.0], [1.0, 3.0, 2.0]])
     prob = nx.softmax(logits, temperature=np.array([[0.0], [2.0]]))

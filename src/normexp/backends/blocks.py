@@ -43,8 +43,7 @@ def tempered(rows: NDArray[Any], heat: NDArray[np.float64]) -> tuple[NDArray[Any
     first = heat[:, 0].copy()
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         if not (heat == first[:, None]).all():
-            rows, first = rows / heat, np.ones(len(rows))
-            rows[np.isnan(rows) & (heat == 0.0)] = 0.0
+            return cooled(rows, heat), np.ones(len(rows))
         cold = first == 0.0
         if cold.any():
             top = rows.max(axis=1, keepdims=True)
@@ -58,3 +57,24 @@ def tempered(rows: NDArray[Any], heat: NDArray[np.float64]) -> tuple[NDArray[Any
             rows = np.where(warm[:, None], flat, rows).astype(rows.dtype)
             first[warm] = 1.0
     return rows, first
+
+
+def cooled(rows: NDArray[Any], heat: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Rows (n, K) over their heat (n, K); where it is infinite 0, and the limits for the classes at 0.
+
+    Those sink to 0 at one pace. If the largest of them is above 0, or no other class is possible, they alone are left,
+    and of them the largest; else those at 0 stay, and those below go.
+    """
+    plain = (heat > 0.0) & np.isfinite(heat)
+    with np.errstate(invalid="ignore", over="ignore"):
+        over: NDArray[np.float64] = rows / np.where(plain, heat, 1.0)
+        if plain.all():
+            return over
+        over = np.where(np.isinf(heat), np.where(np.isneginf(rows), -np.inf, 0.0), over)
+        cold = heat == 0.0
+        top = np.where(cold, rows, -np.inf).max(axis=1, keepdims=True)
+        wins = (top > 0.0) | ~(~cold & (over > -np.inf)).any(axis=1, keepdims=True)
+        limit = np.where((rows == np.where(wins, top, 0.0)) & (rows > -np.inf), 0.0, -np.inf)
+        over = np.where(cold, limit, np.where(wins, -np.inf, over))
+        over[~(rows < np.inf).all(axis=1)] = np.nan
+    return over

@@ -95,13 +95,19 @@ def normalise(
         result = source.empty_like(array, axes, dtype)
         sink = Rows.of(result, axes, like=source)
     masks = None if mask is None else Rows.of(np.broadcast_to(mask, array.shape), axes, source, np.bool_)
+    each = temperature is not None and _differs_along(np.broadcast_to(temperature, array.shape), axes)
     heats = None if temperature is None else Rows.of(np.broadcast_to(temperature, array.shape), axes, source)
     read_in_place = source.is_direct() and mask is None and heats is None and result is not array
     write_in_place = sink.is_direct() and sink.dtype == source.dtype
     scratch = Scratch()
 
     def work(block: Block) -> None:
-        rows = source.part(block) if read_in_place else gathered(source, masks, block, scratch=scratch)[0]
+        exact = not each  # what is taken off all classes is not taken off each by its own measure
+        rows = (
+            source.part(block)
+            if read_in_place
+            else gathered(source, masks, block, exact_integers=exact, scratch=scratch)[0]
+        )
         heat = None
         if heats is not None:
             rows, heat = tempered(rows, heats.gather(block))
@@ -122,6 +128,11 @@ def normalise(
     if out is not None and result is not out:
         np.copyto(out, result)
     return result if out is None else out
+
+
+def _differs_along(heat: NDArray[np.float64], axes: tuple[int, ...]) -> bool:
+    """Whether a temperature, broadcast, may be another for each class."""
+    return any(heat.strides[axis] and heat.shape[axis] > 1 for axis in axes)
 
 
 def empty_like(array: NDArray[Any], axes: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:

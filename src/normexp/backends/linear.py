@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from normexp.backends.blocks import cooled
 from normexp.backends.layout import BLOCK_ELEMENTS
 from normexp.backends.threads import POOL
 from normexp.base.types import FloatVector
@@ -270,13 +271,8 @@ def _heat(head: Head, rows: NDArray[np.int64]) -> NDArray[np.float64] | None:
 
 
 def _cool(z: NDArray[Any], heat: NDArray[np.float64]) -> None:
-    """Divide by the temperature; where it is 0, the arg-max limit: 0 for the largest, -inf for the others."""
-    limit = heat == 0.0
-    if not limit.any():
+    """Divide by the temperature; where it is 0 or infinite, the limits of `cooled`."""
+    if (heat > 0.0).all() and np.isfinite(heat).all():
         np.divide(z, heat, out=z, casting="same_kind")
-        return
-    top = z.max(axis=1, keepdims=True)
-    ends = np.where(z == top, 0.0, -np.inf)
-    ends[~np.isfinite(top[:, 0])] = np.nan
-    np.divide(z, np.where(limit, 1.0, heat), out=z, casting="same_kind")
-    np.copyto(z, ends, where=limit, casting="same_kind")
+    else:
+        np.copyto(z, cooled(z, np.broadcast_to(heat, z.shape)), casting="same_kind")

@@ -28,7 +28,8 @@ def softmax(logits: Array, /, *, axis: Axis = -1, temperature: Any = 1.0, where:
         Where the classes are. None takes the whole array as one row.
     temperature : float or array, default 1.0
         At least 0, broadcastable to the logits: one for all, one for each row, or one for each class. 0 is the
-        arg-max limit: the largest logits share the probability equally.
+        arg-max limit: the largest logits share the probability equally. Where classes of a row have temperatures of
+        their own, those at 0 sink to it at one pace: a positive logit among them leaves no other class anything.
     where : array of bool, optional
         Broadcastable to the logits; False excludes a class: its logit never matters, its probability is 0.
     out : numpy.ndarray, optional

@@ -134,6 +134,9 @@ def row_state(sp: Space, logits: Any, *, temperature: Any = None, where: Any = N
     """The state of rows (..., K); temperature and where broadcastable to them. K may be 0."""
     xp = sp.xp
     base = None
+    each = temperature is not None and temperature.ndim and temperature.shape[-1] != 1
+    if each and is_long(sp, logits.dtype):  # what is taken off all classes is not taken off each by its own measure
+        logits = sp.cast(logits, sp.wide)
     if is_long(sp, logits.dtype) and logits.shape[-1]:
         if where is not None:
             lowest = xp.asarray(xp.iinfo(logits.dtype).min, dtype=logits.dtype, device=sp.device)
@@ -142,7 +145,7 @@ def row_state(sp: Space, logits: Any, *, temperature: Any = None, where: Any = N
     z = floats(sp, logits)
     if where is not None:
         z = sp.choose(where, z, -INF)
-    if temperature is not None and temperature.ndim and temperature.shape[-1] != 1:
+    if each:
         z, temperature = cooled(sp, z, temperature), None  # each class its own
     if z.shape[-1] == 0:
         nothing = sp.full((*z.shape[:-1], 1), 0.0)
@@ -176,12 +179,19 @@ def _divided(sp: Space, gap: Any, tail: Any, heat: Any) -> tuple[Any, Any]:
 
 
 def cooled(sp: Space, z: Any, heat: Any) -> Any:
-    """Z / heat, and the limits where heat is 0 (the largest alone) or infinite (all alike)."""
+    """Z / heat; where heat is infinite 0, and the limits for the classes whose heat sinks to 0, all at one pace.
+
+    If the largest of those is above 0, or no other class is possible, they alone are left, and of them the largest;
+    else those at 0 stay, and those below go.
+    """
     xp = sp.xp
     if z.shape[-1] == 0:
         return z
-    top = xp.max(z, axis=-1, keepdims=True)
-    limit = sp.choose(xp.isfinite(top), sp.choose(z == top, 0.0, -INF), NAN)
+    plain, cold = xp.isfinite(heat) & (heat > 0.0), heat == 0.0
+    bad = xp.any(~(z < INF), axis=-1, keepdims=True)
     warm = sp.choose(z == -INF, -INF, z * 0.0)
-    plain = xp.isfinite(heat) & (heat > 0.0)
-    return sp.choose(plain, z / sp.choose(plain, heat, 1.0), sp.choose(heat == 0.0, limit, warm))
+    over = sp.choose(plain, z / sp.choose(plain, heat, 1.0), warm)
+    top = xp.max(sp.choose(cold, z, -INF), axis=-1, keepdims=True)
+    wins = (top > 0.0) | ~xp.any(~cold & (over > -INF), axis=-1, keepdims=True)
+    limit = sp.choose((z == sp.choose(wins, top, 0.0)) & (z > -INF), 0.0, -INF)
+    return sp.choose(bad, NAN, sp.choose(cold, limit, sp.choose(wins, -INF, over)))

@@ -54,10 +54,11 @@ def floats(rows: Any, axes: Any = (-1,)) -> Any:
 
 def state(logits: Any, *, temperature: Any = None, where: Any = None) -> State:
     """The state of rows (..., K); temperature and where broadcastable to them."""
-    z = floats(logits)
+    each = temperature is not None and temperature.shape[-1:] != (1,) and temperature.ndim
+    z = logits.to(torch.float64) if each else floats(logits)  # what is taken off all, none takes off by its own measure
     if where is not None:
         z = torch.where(where, z, -INF)
-    if temperature is not None and temperature.shape[-1:] != (1,) and temperature.ndim:
+    if each:
         z = cooled(z, temperature)  # each class its own
         temperature = None
     if z.shape[-1] == 0:
@@ -82,13 +83,22 @@ def state(logits: Any, *, temperature: Any = None, where: Any = None) -> State:
 
 
 def cooled(z: Any, heat: Any) -> Any:
-    """Z / heat, and the limits where heat is 0 (arg-max) or infinite (all alike)."""
+    """Z / heat; where heat is infinite 0, and the limits for the classes whose heat sinks to 0, all at one pace.
+
+    If the largest of those is above 0, or no other class is possible, they alone are left, and of them the largest;
+    else those at 0 stay, and those below go.
+    """
     heat = heat.double()
-    top = z.amax(-1, keepdim=True) if z.shape[-1] else z
-    limit = torch.where(z == top, 0.0, -INF)
-    limit = torch.where(torch.isfinite(top), limit, torch.nan)
+    if not z.shape[-1]:
+        return z
+    cold = heat == 0.0
+    bad = ~(z < INF).all(-1, keepdim=True)
     warm = torch.where(torch.isneginf(z), z, z * 0.0)
-    return torch.where(heat == 0.0, limit, torch.where(torch.isinf(heat), warm, z / heat))
+    over = torch.where(torch.isinf(heat), warm, z / torch.where(cold, 1.0, heat))
+    top = torch.where(cold, z, -INF).amax(-1, keepdim=True)
+    wins = (top > 0.0) | ~(~cold & (over > -INF)).any(-1, keepdim=True)
+    limit = torch.where((z == torch.where(wins, top, 0.0)) & (z > -INF), 0.0, -INF)
+    return torch.where(bad, torch.nan, torch.where(cold, limit, torch.where(wins, -INF, over)))
 
 
 def entropy(logits: Any) -> Any:
