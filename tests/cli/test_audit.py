@@ -263,3 +263,40 @@ def test_wrong_files_and_options_are_sentences(call, folder, monkeypatch, file, 
     said = sentence(call("audit", file, *options))
     for fragment in fragments:
         assert fragment in said
+
+
+def test_the_shares_of_the_training_rows_are_what_there_is_to_beat(call, folder):
+    """As counts or as shares, with a header or none, in any order; the log loss of the prior is that of the shares."""
+    counts = dict(zip(CLASSES, (100, 50, 40, 10), strict=True))
+    _, y = drawn()
+    wanted = -np.log(np.array([counts[name] for name in CLASSES])[y] / 200).mean()
+    (folder / "counts.csv").write_text("class,rows\n" + "".join(f"{k},{v}\n" for k, v in sorted(counts.items())))
+    (folder / "shares.tsv").write_text("".join(f"{k}\t{v / 200}\n" for k, v in counts.items()))
+    for name in ("counts.csv", "shares.tsv"):
+        ask = ("audit", folder / "probabilities.csv", "--labels", "label", "--json", "--prior", folder / name)
+        told = call(*ask).json
+        said = next(verdict["sentence"] for verdict in told["verdicts"] if verdict["name"] == "prior")
+        assert f"against {wanted:.3g} of predicting" in said
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("cat,1\ndog,1\nowl,1\n", "no line is for 'elk'"),
+        ("cat,1\ndog,1\nowl,1\nelk,1\ncow,1\n", "line 5 is for 'cow', and the classes are 'cat', 'dog'"),
+        ("cat,1\ndog,1\nowl,1\nelk,1\ncat,1\n", "line 5 is for 'cat' again"),
+        ("class,rows\ncat,1\ndog,0\nowl,1\nelk,1\n", "line 3 holds 'dog,0'"),
+        ("cat,1\ndog,many\nowl,1\nelk,1\n", "line 2 holds 'dog,many'"),
+        ("cat,1,2\n", "line 1 holds 'cat,1,2'"),
+        ("", "no line is for 'cat'"),
+        (b"\xff\xfe", "byte 0 is no UTF-8 text"),
+        (None, "check the path"),
+    ],
+)
+def test_shares_that_do_not_fit_are_told_by_file_and_line(call, folder, text, words):
+    path = folder / ("absent.csv" if text is None else "bad.csv")
+    if text is not None:
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    told = sentence(call("audit", folder / "probabilities.csv", "--labels", "label", "--prior", path))
+    assert words in told
+    assert str(path) in told

@@ -55,6 +55,15 @@ def audit(
             "--classes", metavar="FILE", help="Names of the classes, one a line, in the order of the columns."
         ),
     ] = None,
+    prior: Annotated[
+        Path | None,
+        typer.Option(
+            "--prior",
+            metavar="FILE",
+            help="How often each class came in training, which the network has to beat: a CSV with a class and its "
+            "share, or its count of rows, on each line. By default the shares among these rows.",
+        ),
+    ] = None,
     take: Annotated[
         list[str] | None,
         typer.Option(
@@ -96,13 +105,15 @@ def audit(
       normexp audit logits.npz --labels y
       normexp audit probabilities.csv --labels label -o audit.html
       normexp audit logits.npy --labels classes.txt --features features.npy --json
+      normexp audit logits.npz --labels y --prior training_counts.csv
     """
     if output is not None:
-        require_output(output, suffixes=(".html", ".htm"), inputs=(logits,))
+        require_output(output, suffixes=(".html", ".htm"), inputs=(logits, *(() if prior is None else (prior,))))
     from normexp.cli.score_inputs import read_scores
     from normexp.report import audit as judge
     from normexp.report import audit_json, render_audit
     from normexp.tables import write_atomically
+    from normexp.tables.class_shares import read_class_shares
 
     given = read_scores(logits, labels, features=features, classes=classes, take=tuple(take or ()))
     if given.told:
@@ -112,6 +123,7 @@ def audit(
         given.labels,
         features=given.features,
         classes=given.classes,
+        prior=None if prior is None else read_class_shares(prior, given.classes),
         kind=kind,
         source=given.source,
         coverage=coverage,
