@@ -276,7 +276,7 @@ def test_the_shares_of_the_training_rows_are_what_there_is_to_beat(call, folder)
         ask = ("audit", folder / "probabilities.csv", "--labels", "label", "--json", "--prior", folder / name)
         told = call(*ask).json
         said = next(verdict["sentence"] for verdict in told["verdicts"] if verdict["name"] == "prior")
-        assert f"against {wanted:.3g} of predicting" in said
+        assert f"against {wanted:.4g} of predicting" in said
 
 
 @pytest.mark.parametrize(
