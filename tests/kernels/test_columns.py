@@ -15,12 +15,16 @@ from normexp.kernels.cpu import lanes
 f = np.float32
 SHAPES = [
     *[(1, k, 64) for k in (*range(1, 42), 127, 128, 129, 160, 2047, 2048)],
-    (1, 2049, 70),
-    (1, 4103, 65),  # a large (K, B) with parts of 2048, one of them not whole
-    (1, 300, 1025),  # several strips
+    (1, 2049, 64),  # a whole (K, B) with parts of 2048, one of them not whole
+    (1, 4103, 65),
+    (1, 300, 1025),
     (1, 64, 4096),
-    (1, 128, 4097),  # too wide: by rows
-    (3, 2000, 100),  # several large ones
+    (1, 10, 2100),  # several strips
+    (1, 100, 4097),
+    (1, 1024, 5001),
+    (2, 150, 9000),
+    (1, 1025, 4097),  # too wide for the length: by rows
+    (3, 2000, 100),  # several whole ones
     (70, 5, 90),  # many small ones
     (700, 33, 64),
     (2, 40, 2500),
@@ -49,7 +53,7 @@ def columns_are_read_where_they_lie(monkeypatch):
 def test_the_bits_are_those_of_rows(shape, columns_are_read_where_they_lie):
     logits = logits_of(shape)
     assert nx.softmax(logits, axis=1).tobytes() == by_rows(logits).tobytes()
-    assert columns_are_read_where_they_lie or shape in ((1, 1, 64), (1, 128, 4097))
+    assert columns_are_read_where_they_lie or shape in ((1, 1, 64), (1, 1025, 4097))
 
 
 def test_a_plain_sum_down_the_columns_has_other_bits():
@@ -73,7 +77,7 @@ def test_lanes_are_those_of_a_row(n):
     assert sums[0] == lanes.lane_sum(e)
 
 
-@pytest.mark.parametrize("shape", [(1, 3000, 100), (50, 20, 100)], ids=["large", "panels"])
+@pytest.mark.parametrize("shape", [(1, 3000, 100), (50, 20, 100), (2, 30, 5000)], ids=["whole", "strips", "wide"])
 def test_in_place_and_any_number_of_threads(shape):
     logits = logits_of(shape, seed=1)
     expected = by_rows(logits).tobytes()
@@ -85,7 +89,9 @@ def test_in_place_and_any_number_of_threads(shape):
 
 
 @pytest.mark.parametrize("share", [0.03, 0.5], ids=["few are far", "many are far"])
-@pytest.mark.parametrize("shape", [(1, 3000, 100), (2, 3000, 100), (50, 20, 100)], ids=["large", "two", "panels"])
+@pytest.mark.parametrize(
+    "shape", [(1, 3000, 100), (2, 3000, 100), (50, 20, 100), (1, 30, 5000)], ids=["whole", "two", "strips", "wide"]
+)
 @pytest.mark.parametrize("in_place", [False, True])
 def test_columns_of_special_numbers(shape, share, in_place):
     logits = logits_of(shape, seed=2)
@@ -114,8 +120,19 @@ def test_middle_axes_and_other_orders():
     np.testing.assert_array_equal(nx.softmax(strided, axis=0), expected[0].reshape(50, 1200))
 
 
+@pytest.mark.parametrize("B", [64, 65, 100, 1000, 1024, 1025, 10000, 10**6])
+@pytest.mark.parametrize("K", [1, 10, 100, 1000, backend.TALL])
+def test_a_strip_is_neither_narrow_nor_larger_than_the_cache(K, B):
+    w = backend.strip_width(K, B)
+    assert w == B or w % backend.LINE == 0
+    assert backend.NARROW // 2 < w <= backend.BROAD or w == B <= backend.BROAD
+    assert K * w <= backend.STRIP + K * backend.LINE
+    assert -(-B // w) * w - B < w
+
+
 def test_the_paths_meet_at_the_sizes_that_choose_them():
-    for shape in [(1, backend.PANEL // 128, 128), (1, backend.PANEL // 128 + 1, 128), (1, 40, backend.NARROW - 1)]:
+    tall = backend.PANEL // 128
+    for shape in [(1, tall, 128), (1, tall + 1, 128), (1, 40, backend.NARROW - 1), (1, 99, backend.WIDE + 1)]:
         logits = logits_of(shape)
         assert nx.softmax(logits, axis=1).tobytes() == by_rows(logits).tobytes()
 

@@ -1,8 +1,8 @@
 """softmax of float32 down columns that lie side by side, each number read where it lies.
 
-An array seen as (A, K, B) with B > 1 has its columns in strips of memory. A small (K, B) goes through all steps at
-once, within the cache. A large one goes through one step after another, and in each the threads share it in pieces
-that lie in one stretch of memory: several short pieces at a time are read three times more slowly.
+An array seen as (A, K, B) with B > 1 has its columns in strips of memory. A small (K, B), and a wide one whose strips
+fit the second-level cache, is shared strip by strip, and each goes through all steps at once. Another goes through one
+step after another, and in each the threads share it in pieces that lie in one stretch of memory.
 """
 
 from collections.abc import Callable
@@ -12,15 +12,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from normexp.backends.blocks import run_blocks
-from normexp.backends.layout import DIRECT_ELEMENTS, Block, Rows
+from normexp.backends.layout import DIRECT_ELEMENTS, Block, Rows, Scratch
 from normexp.backends.threads import POOL
 from normexp.kernels.cpu import columns as _columns
 from normexp.kernels.cpu.lanes import LANES
 from normexp.kernels.cpu.single import LONG, PART, REACH
 
 NARROW = 64  # fewer columns are copied to rows: pieces of memory would be too short
-WIDE = 1 << 12  # more columns of a large (K, B) too: what is kept for each of them leaves the first-level cache
+STRIP = 3 << 16  # logits of a strip that stays in the second-level cache beside its results: 768 KiB
+LINE = 16  # float32 in a line of memory
+BROAD = 1 << 10  # columns of a strip, at most: their running sums stay in that cache too
 PANEL = 1 << 17  # logits of a (K, B) that stays in the second-level cache: 512 KiB
+WIDE = (
+    1 << 12
+)  # columns, at most, of a larger (K, B) that is read whole: what is kept for each leaves the first-level cache
+TALL = 1 << 10  # classes, at most, of a wider one: strips of more are narrow, and no faster than a copy to rows
 PIECES = 8  # of the classes, at most, for the largest logits
 FEW = 16  # one column in so many may be left to the kernels of float64; if more are, no step pays
 
@@ -31,7 +37,12 @@ def reads_columns(source: Rows, sink: Rows) -> bool:
     """Whether source and sink have columns side by side, in float32, and the answer is that of ``single``."""
     _, K, B = source.view.shape
     plain = all(rows.dtype == rows.view.dtype == np.float32 and rows.view.flags.carray for rows in (source, sink))
-    return plain and 0 < K <= LONG and NARROW <= B and (B <= WIDE or K * B <= PANEL)
+    return plain and 0 < K <= LONG and NARROW <= B and (B <= WIDE or _has_strips(K, B))
+
+
+def _has_strips(K: int, B: int) -> bool:
+    """Whether all steps for a strip are done at once."""
+    return K * B <= PANEL or (B > WIDE and K <= TALL)
 
 
 def softmax_columns(source: Rows, sink: Rows, by_rows: Callable[[Block], None], softmax: Softmax) -> None:
@@ -41,30 +52,40 @@ def softmax_columns(source: Rows, sink: Rows, by_rows: Callable[[Block], None], 
     """
     A, K, B = source.view.shape
     flat, out = source.view.reshape(-1), sink.view.reshape(-1)
-    if K * B <= PANEL:
-        _panels(flat, out, (A, K, B), by_rows)
+    if _has_strips(K, B):
+        _strips(flat, out, (A, K, B), by_rows)
         return
     left = [a for a in range(A) if not _large(flat, out, (K, B), a * K * B, softmax)]
     run_blocks([block for block in source.blocks() if block.a0 in left], by_rows)
 
 
-def _panels(
+def strip_width(K: int, B: int) -> int:
+    """Columns of a strip: about as many in each, and whole lines of memory."""
+    widest = max(NARROW, min(BROAD, STRIP // K))
+    return min(B, -(-B // -(-B // widest) // LINE) * LINE)
+
+
+def _strips(
     flat: NDArray[Any], out: NDArray[Any], shape: tuple[int, int, int], by_rows: Callable[[Block], None]
 ) -> None:
-    """All steps for one (K, B) after another."""
+    """All steps for one strip after another."""
     A, K, B = shape
-    strip = _columns.STRIP
-    is_left = np.empty((A, -(-B // strip)), np.bool_)
-    step = max(1, min(DIRECT_ELEMENTS, -(-A * K * B // 16)) // (K * B))
+    w = strip_width(K, B)
+    strips = -(-B // w)
+    is_left = np.empty(A * strips, np.bool_)
+    step = max(1, min(DIRECT_ELEMENTS, -(-A * K * B // 16)) // (K * w))
+    scratch = Scratch()
 
     def fill(piece: int) -> None:
         first = piece * step
-        _columns.softmax_panels(flat, K, B, first * K * B, out, is_left[first : first + step])
+        kept = scratch.take("kept", (K * w,), flat.dtype)
+        _columns.softmax_strips(flat, K, B, w, first, kept, out, is_left[first : first + step])
 
-    POOL.run(fill, -(-A // step))
-    for a, s in np.argwhere(is_left):
-        first, last = int(s) * strip, min(int(s + 1) * strip, B)
-        by_rows(Block(int(a) * B + first, int(a) * B + last, int(a), int(a) + 1, first, last))
+    POOL.run(fill, -(-len(is_left) // step))
+    for q in np.flatnonzero(is_left):
+        a, s = divmod(int(q), strips)
+        first, last = s * w, min((s + 1) * w, B)
+        by_rows(Block(a * B + first, a * B + last, a, a + 1, first, last))
 
 
 def _large(flat: NDArray[Any], out: NDArray[Any], shape: tuple[int, int], start: int, softmax: Softmax) -> bool:

@@ -1,23 +1,29 @@
 """softmax of float32 down columns that lie side by side: no row is gathered.
 
-A strip of columns is read three times, one long piece of memory after another: for the columns' largest logits, for the
-sums of their terms, and for the terms once more, times 1 / sum. Each column goes through the same operations in the
-same order as a row does in ``single``, so the bits are the same: what is a lane of vectors there is a row of running
-sums here. The terms of a window of rows are made in the order of memory, and then added four at a time to the lane that
-they share, since the running sums of many columns fill the second-level cache.
+Each column goes through the same operations in the same order as a row does in ``single``, so the bits are the same:
+what is a lane of vectors there is a row of running sums here. There are two ways:
+
+- ``softmax_strips``: a strip of columns that fits the second-level cache is copied into it, and memory is read once. While
+  its terms are made, the next strip and the places of the results are fetched: their pieces of memory are short.
+- ``column_tops`` to ``column_prob``: columns too long for that are read three times, one long piece of memory after
+  another: for the largest logits, for the sums of the terms, and for the terms once more, times 1 / sum.
+
+The terms of a window of rows are made in the order of memory, and then added four at a time to the lane that they
+share, since the running sums of many columns fill the second-level cache.
 """
 
 import numpy as np
 from numba import njit
 
 from normexp.kernels.cpu.compiled import kernel
+from normexp.kernels.cpu.fetch import fetch
 from normexp.kernels.cpu.flags import EXACT, FUSED
 from normexp.kernels.cpu.lanes import EIGHT, LANES, lane_of, lanes_used
 from normexp.kernels.cpu.single import FLOOR, PART, REACH, ZERO, exp_from_pivot, factor_of, pivot_of
 
 f = np.float32
 WINDOW = 4 * LANES
-STRIP = 1024  # columns whose running sums stay in the second-level cache
+AHEAD = 8  # rows of a strip that are fetched before they are copied or written
 
 
 @njit(fastmath=EXACT, nogil=True)
@@ -29,10 +35,26 @@ def _raise(tops, piece):
 
 
 @njit(fastmath=EXACT, nogil=True)
+def _keep(piece, kept, tops):
+    """Kept = piece; tops = the larger of tops and piece."""
+    for c in range(tops.shape[0]):
+        z, top = piece[c], tops[c]
+        kept[c] = z
+        tops[c] = z if z > top else top
+
+
+@njit(fastmath=EXACT, nogil=True)
 def _exp(piece, pivots, terms):
     """terms = 2^64 exp(piece - pivots)."""
     for c in range(terms.shape[0]):
         terms[c] = exp_from_pivot(piece[c], pivots[c], pivots[c] + FLOOR)
+
+
+@njit(fastmath=EXACT, nogil=True)
+def _exp_in_place(kept, pivots):
+    """The same with one array: where two may be one, the compiled loop takes one entry after another."""
+    for c in range(pivots.shape[0]):
+        kept[c] = exp_from_pivot(kept[c], pivots[c], pivots[c] + FLOOR)
 
 
 @njit(fastmath=EXACT, nogil=True)
@@ -48,6 +70,13 @@ def _add_four(e0, e1, e2, e3, sums):
     for c in range(sums.shape[0]):
         two = (sums[c] + np.float64(e0[c])) + np.float64(e1[c])
         sums[c] = (two + np.float64(e2[c])) + np.float64(e3[c])
+
+
+@njit(fastmath=FUSED, nogil=True)
+def _scale(e, high, low, out):
+    """out = e * (high + low)."""
+    for c in range(high.shape[0]):
+        out[c] = e[c] * high[c] + e[c] * low[c]
 
 
 @njit(fastmath=FUSED, nogil=True)
@@ -71,24 +100,8 @@ def _add_window(flat, start, B, pivots, terms, lanes, lowest):
 
 
 @njit(fastmath=EXACT, nogil=True)
-def _fill_lanes(flat, start, B, n, pivots, terms, lanes, lowest):
-    """Lanes = the running sums of the terms of n rows of memory, those of ``lane_sum`` from the lowest on."""
-    w = pivots.shape[0]
-    lanes[:] = 0.0
-    whole = (n - n % EIGHT) // WINDOW * WINDOW
-    for k in range(0, whole, WINDOW):
-        _add_window(flat, start + k * B, B, pivots, terms, lanes, lowest)
-    for k in range(whole, n):
-        j = lane_of(k, n) - lowest
-        if 0 <= j < lanes.shape[0]:
-            here = start + k * B
-            _exp(flat[here : here + w], pivots, terms[0])
-            _add(terms[0], lanes[j])
-
-
-@njit(fastmath=EXACT, nogil=True)
 def _fold(lanes, used, totals):
-    """totals = the sum of the lanes, as ``lane_sum`` adds them; those that are not used hold 0."""
+    """totals += the sum of the lanes, as ``lane_sum`` adds them; those that are not used hold 0."""
     h = LANES >> 1
     while h > 0:
         for j in range(min(h, used - h)):
@@ -96,36 +109,29 @@ def _fold(lanes, used, totals):
                 lanes[j, c] += lanes[j + h, c]
         used = min(used, h)
         h >>= 1
-    totals[:] = lanes[0]
+    for c in range(totals.shape[0]):
+        totals[c] += lanes[0, c]
 
 
 @njit(fastmath=EXACT, nogil=True)
-def _fill_tops(flat, first, B, count, tops):
+def _fill_factors(totals, high, low):
+    """High + low = 1 / totals."""
+    for c in range(totals.shape[0]):
+        high[c], low[c] = factor_of(totals[c])
+
+
+@kernel(EXACT)
+def column_tops(flat, first, B, count, tops):
+    """tops (w,) = the largest of each of w columns, flat[first + k * B + c] for k < count; NaN is passed over."""
     w = tops.shape[0]
     tops[:] = f(-np.inf)
     for here in range(first, first + count * B, B):
         _raise(tops, flat[here : here + w])
 
 
-@njit(fastmath=EXACT, nogil=True)
-def _fill_prob(flat, first, B, count, pivots, high, low, out):
-    w = pivots.shape[0]
-    for here in range(first, first + count * B, B):
-        _put(flat[here : here + w], pivots, high, low, out[here : here + w])
-
-
-@njit(fastmath=EXACT, nogil=True)
-def _fill_factors(totals, high, low):
-    for c in range(totals.shape[1]):
-        total = 0.0
-        for p in range(totals.shape[0]):
-            total += totals[p, c]
-        high[c], low[c] = factor_of(total)
-
-
-@njit(fastmath=EXACT, nogil=True)
-def _pivot_in_place(tops):
-    """Turn tops into pivots; how many are 2^19 or more in magnitude, infinite or NaN (these become 0)."""
+@kernel(EXACT)
+def column_pivots(tops):
+    """Turn tops (w,) into pivots; returns how many columns are left to ``softmax`` (see ``single``), their pivots 0."""
     far = 0
     for c in range(tops.shape[0]):
         if abs(tops[c]) < REACH:
@@ -137,60 +143,101 @@ def _pivot_in_place(tops):
 
 
 @kernel(EXACT)
-def column_tops(flat, first, B, count, tops):
-    """tops (w,) = the largest of each of w columns, flat[first + k * B + c] for k < count; NaN is passed over."""
-    _fill_tops(flat, first, B, count, tops)
-
-
-@kernel(EXACT)
-def column_pivots(tops):
-    """Turn tops (w,) into pivots; returns how many columns are left to ``softmax`` (see ``single``), their pivots 0."""
-    return _pivot_in_place(tops)
-
-
-@kernel(EXACT)
 def column_lanes(flat, first, B, count, pivots, lanes, lowest):
-    """Lanes (n, w) = the running sums of 2^64 exp(logit - pivot) down the columns, of at most PART entries."""
-    _fill_lanes(flat, first, B, count, pivots, np.empty((4 * lanes.shape[0], lanes.shape[1]), f), lanes, lowest)
+    """Lanes (n, w) = the running sums of 2^64 exp(logit - pivot) of at most PART rows, those from the lowest on."""
+    n, w = lanes.shape
+    terms = np.empty((4 * n, w), f)
+    lanes[:] = 0.0
+    whole = (count - count % EIGHT) // WINDOW * WINDOW
+    for k in range(0, whole, WINDOW):
+        _add_window(flat, first + k * B, B, pivots, terms, lanes, lowest)
+    for k in range(whole, count):
+        j = lane_of(k, count) - lowest
+        if 0 <= j < n:
+            here = first + k * B
+            _exp(flat[here : here + w], pivots, terms[0])
+            _add(terms[0], lanes[j])
 
 
 @kernel(EXACT)
 def column_factors(lanes, high, low):
     """High + low (w,) = 1 / sum, from the lanes (parts, LANES, w), which are used up."""
-    totals = np.empty((lanes.shape[0], lanes.shape[2]))
+    totals = np.zeros(lanes.shape[2])
     for p in range(lanes.shape[0]):
-        _fold(lanes[p], LANES, totals[p])
+        _fold(lanes[p], LANES, totals)
     _fill_factors(totals, high, low)
 
 
 @kernel(EXACT)
 def column_prob(flat, first, B, count, pivots, high, low, out):
     """out[first + k * B + c] = exp(flat[there] - pivots[c]) * (high[c] + low[c]); out may be flat."""
-    _fill_prob(flat, first, B, count, pivots, high, low, out)
+    w = pivots.shape[0]
+    for here in range(first, first + count * B, B):
+        _put(flat[here : here + w], pivots, high, low, out[here : here + w])
+
+
+@njit(fastmath=EXACT, nogil=True)
+def _keep_strip(flat, start, B, kept, tops):
+    """Copy a strip, and find its columns' largest logits."""
+    w = tops.shape[0]
+    tops[:] = f(-np.inf)
+    for k in range(kept.shape[0]):
+        here = start + k * B
+        fetch(flat, here + AHEAD * B, w)
+        _keep(flat[here : here + w], kept[k], tops)
+
+
+@njit(fastmath=EXACT, nogil=True)
+def _sum_strip(flat, follow, B, out, start, kept, pivots, lanes, totals):
+    """Turn a copied strip into its terms, and add them up; meanwhile fetch the strip from flat[follow] on, and out's."""
+    K, w = kept.shape
+    totals[:] = 0.0
+    for first in range(0, K, PART):
+        count = min(PART, K - first)
+        lanes[:] = 0.0
+        for k in range(count):
+            fetch(flat, follow + (first + k) * B, w)
+            fetch(out, start + (first + k) * B, w)
+            _exp_in_place(kept[first + k], pivots)
+            if k < (count - count % EIGHT) // WINDOW * WINDOW:
+                if k % WINDOW >= 3 * LANES:
+                    e = kept[first + k - 3 * LANES : first + k + 1 : LANES]
+                    _add_four(e[0], e[1], e[2], e[3], lanes[k % LANES])
+            else:
+                _add(kept[first + k], lanes[lane_of(k, count)])
+        _fold(lanes, lanes.shape[0], totals)
+
+
+@njit(fastmath=EXACT, nogil=True)
+def _put_strip(kept, high, low, start, B, out):
+    """out = terms * (high + low)."""
+    w = high.shape[0]
+    for k in range(kept.shape[0]):
+        here = start + k * B
+        fetch(out, here + AHEAD * B, w)
+        _scale(kept[k], high, low, out[here : here + w])
 
 
 @kernel(EXACT)
-def softmax_panels(flat, K, B, first, out, is_left):
-    """out = softmax down the columns of several (K, B) one after another, from the one that begins at flat[first].
+def softmax_strips(flat, K, B, w, first, kept, out, is_left):
+    """out = softmax down the columns of strips, those from the first on; out may be flat.
 
-    is_left (panels, strips of STRIP columns) says what is left to ``softmax``; nothing is written there. out may be flat.
+    flat holds arrays (K, B) one after another; each is cut into strips of w columns, the last one of what is left.
+    is_left (strips,) says which are left to ``softmax``; nothing is written there. kept (K * w,) is used up.
     """
-    w = min(B, STRIP)
-    parts = (K + PART - 1) // PART
     used = lanes_used(min(K, PART))
-    totals, every_lane, every_term = np.empty((parts, w)), np.empty(used * w), np.empty(4 * used * w, f)
+    every_lane, totals = np.empty(used * w), np.empty(w)
     pivots, high, low = np.empty(w, f), np.empty(w, f), np.empty(w, f)
-    for a in range(is_left.shape[0]):
-        for s in range(is_left.shape[1]):
-            n = min(STRIP, B - s * STRIP)
-            start = first + a * K * B + s * STRIP
-            _fill_tops(flat, start, B, K, pivots[:n])
-            is_left[a, s] = _pivot_in_place(pivots[:n]) > 0
-            if not is_left[a, s]:
-                lanes, terms = every_lane[: used * n].reshape(used, n), every_term[: 4 * used * n].reshape(4 * used, n)
-                for p in range(parts):
-                    size = min(PART, K - p * PART)
-                    _fill_lanes(flat, start + p * PART * B, B, size, pivots[:n], terms, lanes, 0)
-                    _fold(lanes, used, totals[p, :n])
-                _fill_factors(totals[:, :n], high, low)
-                _fill_prob(flat, start, B, K, pivots[:n], high, low, out)
+    strips = -(-B // w)
+    for q in range(is_left.shape[0]):
+        a, s = divmod(first + q, strips)
+        start = a * K * B + s * w
+        follow = start + w if s + 1 < strips else start + K * B - s * w
+        n = min(w, B - s * w)
+        here, lanes = kept[: K * n].reshape(K, n), every_lane[: used * n].reshape(used, n)
+        _keep_strip(flat, start, B, here, pivots[:n])
+        is_left[q] = column_pivots(pivots[:n]) > 0
+        if not is_left[q]:
+            _sum_strip(flat, follow, B, out, start, here, pivots[:n], lanes, totals[:n])
+            _fill_factors(totals[:n], high[:n], low[:n])
+            _put_strip(here, high[:n], low[:n], start, B, out)
