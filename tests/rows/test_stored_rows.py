@@ -288,7 +288,9 @@ def test_progress_tells_rows_their_rate_and_the_certified_gap(tmp_path):
     told = []
     model = SoftmaxClassifier().fit(rows.from_npy(tmp_path / "x.npy", target=y), progress=told.append)
     assert {p.n_rows for p in told} == {5000}
-    assert [p.rows_done for p in told][:6] == sorted(p.rows_done for p in told[:6])
+    before_a_step = [p.rows_done for p in told if p.n_iter == 0]
+    assert len(before_a_step) > 2
+    assert before_a_step == sorted(before_a_step)
     assert told[-1].n_passes == model.solution_.n_passes
     assert told[-1].n_iter == model.n_iter_[0]
     assert np.isinf(told[0].suboptimality)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
+from normexp.backends import curvature
 from normexp.rows import row_blocks
 from normexp.solvers.fit import column_map
 from normexp.solvers.metric import Metric
@@ -102,3 +103,64 @@ def test_the_whole_hessian_is_inverted_exactly(n_classes):
     solved, turned = Metric(objective, rng).fit().solve(*objective.curvature_along(along, turn))
     np.testing.assert_allclose(solved, along, atol=1e-8)
     np.testing.assert_allclose(turned, turn, atol=1e-8)
+
+
+def hessian_by_rows(table, weight, prob, *, fit_intercept):
+    """The definition, row by row: x x' (x) (diag(p) - p p'), whose diagonal is p_k times the others' sum."""
+    total = 0.0
+    constant = np.full((len(table), 1), float(fit_intercept))
+    for x, w, p in zip(np.hstack([table, constant]), weight, prob, strict=True):
+        others = np.ones((len(p), len(p))) - np.eye(len(p))
+        covariance = -np.outer(p, p)
+        np.fill_diagonal(covariance, p * (1.0 - p if len(p) == 1 else others @ p))
+        total = total + w * np.kron(np.outer(x, x), covariance)
+    return total
+
+
+def sure_rows(n_classes, rng, n_rows=700):
+    """Rows of two features, and probabilities of which one is near 1 in each row."""
+    logits = rng.normal(size=(n_rows, n_classes))
+    logits[np.arange(n_rows), rng.integers(0, n_classes, n_rows)] += 30.0
+    others = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return rng.normal(size=(n_rows, 2)), rng.uniform(size=n_rows), others / others.sum(axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize("fit_intercept", [False, True])
+@pytest.mark.parametrize("n_classes", [1, 3, 200])
+def test_the_moments_of_sure_rows_keep_their_digits(n_classes, fit_intercept):
+    """200 classes are spread in two parts; a row that is sure has p (1 - p) of 1e-13, which 1 - p would lose."""
+    table, weight, prob = sure_rows(max(2, n_classes), np.random.default_rng(2))
+    prob = prob[:, :1] * 0.9 if n_classes == 1 else prob
+    if n_classes == 200:
+        table, weight, prob = table[:600], weight[:600], prob[:600]
+    found = curvature.class_moments(table, weight, prob, fit_intercept=fit_intercept)
+    wanted = hessian_by_rows(table, weight, prob, fit_intercept=fit_intercept)
+    np.testing.assert_allclose(found, wanted, rtol=1e-10, atol=1e-13 * np.abs(wanted).max())
+
+
+def test_moments_by_one_minus_p_would_lose_them():
+    table, weight, prob = sure_rows(3, np.random.default_rng(2))
+    wanted = hessian_by_rows(table, weight, prob, fit_intercept=True)
+    own = np.einsum("i,i,i->", weight * table[:, 0], prob[:, 0] * (1 - prob[:, 0]), table[:, 0])
+    assert abs(own - wanted[0, 0]) > 1e-6 * wanted[0, 0]
+
+
+@pytest.mark.parametrize("damping", [0.0, 0.5])
+@pytest.mark.parametrize("intercept", [False, True])
+@pytest.mark.parametrize("n_classes", [2, 5])
+def test_products_of_a_kept_hessian_are_those_of_a_pass(n_classes, intercept, damping):
+    objective, coef, shift = make(n_classes, intercept=intercept)
+    objective.damping = damping
+    objective.at(coef, shift)
+    rng = np.random.default_rng(5)
+    along, turn = rng.normal(size=coef.shape), rng.normal(size=shift.shape) * intercept
+    by_pass = objective.curvature_along(along, turn)
+    objective.keep_hessian(objective.hessian())
+    passes = objective.n_passes
+    kept = objective.curvature_along(along, turn)
+    assert objective.n_passes == passes
+    for ours, theirs in zip(kept, by_pass, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-10, atol=1e-10)
+    objective.at(coef * 2, shift)  # a new point: the Hessian of the old one is not used any more
+    objective.curvature_along(along, turn)
+    assert objective.n_passes == passes + 2

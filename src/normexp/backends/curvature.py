@@ -17,6 +17,8 @@ from normexp.kernels.cpu import sparse as _sparse
 Floats = NDArray[np.floating]
 
 _GRAM_PARTS = 4
+# Rows that are spread at a time fill 2 MB, so that they are multiplied from the cache; but are no fewer than so many.
+_SPREAD_NUMBERS, _SPREAD_ROWS = 1 << 18, 512
 
 
 def residual(
@@ -50,6 +52,38 @@ def losses_along(
     out = np.zeros(len(lengths))
     _curvature.losses_along(scores, tangent, target, weight, lengths, out)
     return out
+
+
+def class_moments(
+    table: Floats, weight: NDArray[np.float64], prob: NDArray[np.float64], *, fit_intercept: bool
+) -> NDArray[np.float64]:
+    """Return sum_i weight_i x_i x_i' (x) (diag(p_i) - p_i p_i'), the Hessian of the weighted losses.
+
+    table (n, D) with a constant appended, 0 without an intercept; prob (n, S). ((D + 1) S, (D + 1) S), feature by
+    feature, intercepts last. For one score p (1 - p) stands for the covariance.
+
+    The blocks between two classes are one product of spread rows, -p_k p_l each. Those of one class, p_k (1 - p_k),
+    are minus the sum of the class's others: no digits are lost where p_k is near 1.
+    """
+    rows, scores = prob.shape
+    size = table.shape[1] + 1
+    constant = 1.0 if fit_intercept else 0.0
+    width = max(_SPREAD_ROWS, _SPREAD_NUMBERS // (size * scores))
+    moments: NDArray[np.float64] | None = None
+    for first in range(0, max(rows, 1), width):
+        here = slice(first, min(first + width, rows))
+        spread = np.empty((here.stop - first, size * scores))
+        _curvature.spread_rows(np.ascontiguousarray(table[here]), prob[here], weight[here], constant, spread)
+        product = spread.T @ spread
+        moments = product if moments is None else np.add(moments, product, out=moments)
+    assert moments is not None  # noqa: S101  (there is a first part, if one without rows)
+    if scores == 1:
+        return moments
+    np.negative(moments, out=moments)
+    own = np.einsum("ikjk->ikj", moments.reshape(size, scores, size, scores))
+    own[...] = 0.0
+    own[...] = -(moments.reshape(-1, scores) @ np.ones(scores)).reshape(size, scores, size)
+    return moments
 
 
 def csr_dot(matrix: "sparse.csr_matrix", dense: Floats, pool: ThreadPoolExecutor | None, parts: int) -> Floats:

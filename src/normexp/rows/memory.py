@@ -41,12 +41,11 @@ class ColumnMap:
         if self.centre is None or self.scale is None:
             return np.ascontiguousarray(values, dtype=self.precision)
         if self.precision == np.float32:  # a Hessian product forgives what rounding does to a large mean
-            narrow: Floats = values - self.centre.astype(np.float32)
+            narrow: Floats = np.subtract(values, self.centre.astype(np.float32), order="C")
             narrow *= (1.0 / self.scale).astype(np.float32)
             return narrow
         # Centre in float64: a float32 column with a large mean would lose its digits. Then round once.
-        mapped = values.astype(np.float64)
-        mapped -= self.centre
+        mapped = np.subtract(values, self.centre, dtype=np.float64, order="C")
         mapped /= self.scale
         return mapped.astype(self.precision, copy=False)
 
@@ -135,14 +134,14 @@ class DenseRows(RowBlocks):
         self._pool = pool
         if pool is None and threads > 1 and len(self._starts) > 1:
             self._pool = ThreadPoolExecutor(threads)
-        self._ready: Floats | None = None
+        self._ready: list[Block] | None = None
         if centre is not None and X.size <= _COPY_NUMBERS:
-            self._ready = self._map.apply(X)
+            self._ready = list(self._cut(self._map.apply(X), ColumnMap(precision=self.precision)))
 
     def blocks(self) -> Iterator[Block]:
-        stored, column_map = (
-            (self._table, self._map) if self._ready is None else (self._ready, ColumnMap(precision=self.precision))
-        )
+        return self._cut(self._table, self._map) if self._ready is None else iter(self._ready)
+
+    def _cut(self, stored: Floats, column_map: ColumnMap) -> Iterator[Block]:
         for start in self._starts:
             rows = slice(start, min(start + self._size, self.n_rows))
             yield DenseBlock(stored[rows], rows, column_map)

@@ -10,11 +10,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import linalg
 
 from normexp.rows import Block
 from normexp.solvers.objective import SoftmaxObjective
-from normexp.solvers.preconditioner import Preconditioner, draw, regularised_cholesky
+from normexp.solvers.preconditioner import Preconditioner, cholesky_solve, draw, regularised_cholesky
 
 F64 = NDArray[np.float64]
 
@@ -34,12 +33,7 @@ class ClassBlocks(Preconditioner):
         stacked = np.vstack([coef, shift])
         if len(self.factors) > 1:  # on both sides: M^-1 stays symmetric, also where rounding has moved all classes
             stacked -= stacked.mean(axis=1, keepdims=True)
-        solved = np.column_stack(
-            [
-                linalg.cho_solve((factor, True), stacked[:, k], check_finite=False)
-                for k, factor in enumerate(self.factors)
-            ]
-        )
+        solved = np.column_stack([cholesky_solve(factor, stacked[:, k]) for k, factor in enumerate(self.factors)])
         if len(self.factors) > 1:
             solved -= solved.mean(axis=1, keepdims=True)  # a common direction of all classes changes no score
         return np.ascontiguousarray(solved[:-1]), solved[-1].copy()

@@ -4,12 +4,11 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import linalg
 
 from normexp.solvers.function import Objective, Point
 from normexp.solvers.metric import Metric
 from normexp.solvers.objective import SoftmaxObjective
-from normexp.solvers.preconditioner import Preconditioner, regularised_cholesky
+from normexp.solvers.preconditioner import Preconditioner, cholesky_solve, regularised_cholesky
 from normexp.solvers.problem import LENGTHS, MAX_INNER, Inner, Problem, best_length, forcing_at
 
 F64 = NDArray[np.float64]
@@ -69,7 +68,7 @@ class CoefficientSpace(Problem[Point]):
         self._metric = metric
         self._preconditioner: Preconditioner | None = None
         self._last_inner = 0
-        self.penalised = bool(np.all(objective.ridge > 0))
+        self.penalised = objective.penalised
 
     @property
     def damping(self) -> float:
@@ -142,13 +141,11 @@ def _conjugate_gradients(objective: Objective, preconditioner: Preconditioner, p
     anew would throw away what the directions have learnt. The shifts' part of the residual, which the bound punishes
     hardest (``Objective.mixture``), is then solved for exactly.
     """
-    ridge = objective.ridge[:, None]
-    goal = _MARGIN * tol * abs(point.value) if tol >= _FINE and np.all(ridge > 0) else 0.0
+    goal = _MARGIN * tol * abs(point.value) if tol >= _FINE and objective.penalised else 0.0
     step = Vector(np.zeros_like(point.grad_coef), np.zeros_like(point.grad_shift))
     rest = Vector(-point.grad_coef, -point.grad_shift)
-    solved = Vector(*preconditioner.solve(*rest))
-    direction = solved
-    taken_for = rest_solved = rest.dot(solved)  # direction' M direction
+    solved = direction = Vector(*preconditioner.solve(*rest))
+    taken_for = rest_solved = previous = rest.dot(solved)  # direction' M direction
     stop = forcing_at(point.value, rest_solved, _LOOSEST) ** 2 * rest_solved
     is_close = goal > 0.0 and objective.damping == 0.0 and 0.5 * rest_solved <= _CLOSE * abs(point.value)
     decrease = 0.0
@@ -156,10 +153,13 @@ def _conjugate_gradients(objective: Objective, preconditioner: Preconditioner, p
     for inner in range(MAX_INNER):
         if rest_solved <= 0.0 or (not is_close and rest_solved <= stop):
             return Inner(step, decrease, inner)
-        if is_close and 0.5 * float(np.sum(np.square(rest.coef) / ridge)) <= goal:
+        if is_close and 0.5 * float(np.vdot(rest.coef, rest.coef / objective.ridge[:, None])) <= goal:
             settled = _settled_shifts(objective, rest.shift)
             decrease += 0.5 * float(settled @ rest.shift)
             return Inner(Vector(step.coef, step.shift + settled), decrease, inner)
+        if inner > 0:
+            turned = rest_solved / previous
+            direction, taken_for = solved.plus(direction, turned), rest_solved + turned**2 * taken_for
         curved = Vector(*objective.curvature_along(*direction))
         bend = direction.dot(curved)
         if bend <= _NO_CURVATURE * taken_for or inner - halved_at > _STALLED:  # rounding has eaten the direction
@@ -172,8 +172,6 @@ def _conjugate_gradients(objective: Objective, preconditioner: Preconditioner, p
         previous, rest_solved = rest_solved, rest.dot(solved)
         if rest_solved < half:
             halved_at, half = inner, 0.25 * rest_solved
-        turned = rest_solved / previous
-        direction, taken_for = solved.plus(direction, turned), rest_solved + turned**2 * taken_for
     return Inner(step, decrease, MAX_INNER)
 
 
@@ -185,4 +183,4 @@ def _settled_shifts(objective: Objective, rest: F64) -> F64:
     if len(covariance) > 1:  # a common shift has no curvature and no residual
         covariance += np.trace(covariance) / len(covariance) ** 2
         rest = rest - rest.mean()
-    return np.asarray(linalg.cho_solve((regularised_cholesky(covariance), True), rest, check_finite=False))
+    return np.asarray(cholesky_solve(regularised_cholesky(covariance), rest))

@@ -22,14 +22,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import linalg
 from scipy.special import xlog1py, xlogy
 
+from normexp.backends.curvature import class_moments
 from normexp.rows import Block
 from normexp.solvers.function import Point
 from normexp.solvers.objective import SoftmaxObjective
 from normexp.solvers.penalty import Penalty
-from normexp.solvers.preconditioner import class_moments, regularised_cholesky
+from normexp.solvers.preconditioner import cholesky_solve, regularised_cholesky
 
 F64 = NDArray[np.float64]
 
@@ -130,17 +130,18 @@ def _freed(objective: SoftmaxObjective, here: _Probabilities, free: NDArray[np.b
         return None
 
     def form(block: Block) -> tuple[F64]:
-        return (class_moments(_design(objective, block, index), objective.weight[block.rows], _rows(objective, block)),)
+        table, prob = _design(objective, block, index)[:, :-1], _rows(objective, block)
+        weight, fit_intercept = objective.weight[block.rows], objective.fit_intercept
+        return (class_moments(table, weight, prob, fit_intercept=fit_intercept),)
 
-    (moments,) = objective.rows.sum(form)
-    matrix = moments.reshape(scores * size, scores * size)
+    (matrix,) = objective.rows.sum(form)
     if not objective.fit_intercept:
-        np.einsum("jj->j", matrix)[size - 1 :: size] += 1.0
-    wanted = np.vstack([here.pull[index], here.grad_shift]).T.ravel()
+        np.einsum("jj->j", matrix)[-scores:] += 1.0
+    wanted = np.vstack([here.pull[index], here.grad_shift]).ravel()
     factor = regularised_cholesky(matrix.copy())
-    solved = linalg.cho_solve((factor, True), wanted, check_finite=False)
-    solved += linalg.cho_solve((factor, True), wanted - matrix @ solved, check_finite=False)
-    move = solved.reshape(scores, size).T
+    solved = cholesky_solve(factor, wanted)
+    solved += cholesky_solve(factor, wanted - matrix @ solved)
+    move = solved.reshape(size, scores)
 
     def part(block: Block) -> tuple[F64, F64, float, F64, bool]:
         rows = block.rows

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,6 +10,8 @@ from numpy.typing import NDArray
 from normexp.rows import RowBlocks
 
 F64 = NDArray[np.float64]
+
+_TINY = float(np.finfo(float).tiny)
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,12 @@ class Objective(ABC):
     class_weight: F64
     n_passes: int
     damping: float
+    _hessian: F64 | None = None
+
+    @cached_property
+    def penalised(self) -> bool:
+        """Whether every feature bears a penalty, so that the dual bound is finite."""
+        return bool(np.all(self.ridge > 0))
 
     @abstractmethod
     def at(self, coef: F64, shift: F64) -> Point:
@@ -80,6 +89,24 @@ class Objective(ABC):
     @abstractmethod
     def origin(self) -> tuple[F64, F64]:
         """Return sum_i s_i x_i and sum_i s_i x_i y_i', which one pass gives."""
+
+    @property
+    def kept_hessian(self) -> F64 | None:
+        """What ``keep_hessian`` was given since the last evaluation."""
+        return self._hessian
+
+    def keep_hessian(self, hessian: F64) -> None:
+        """Take Hessian products from that of the losses, without a pass, until the next evaluation.
+
+        hessian ((D + 1) S, (D + 1) S) is that at the last point with the present damping, feature by feature, shifts
+        last.
+        """
+        self._hessian = hessian
+
+    def _product(self, hessian: F64, coef: F64, shift: F64) -> tuple[F64, F64]:
+        """Product of a kept Hessian, and the ridge, with a direction."""
+        product = (hessian @ np.concatenate([coef.ravel(), shift])).reshape(-1, self.n_scores)
+        return product[:-1] + self.ridge[:, None] * coef, product[-1]
 
     def _point(self, coef: F64, shift: F64, sums: tuple[float, float, F64, F64]) -> Point:
         """Join what a pass summed, (loss, entropy, pull, gradient of the shifts), with the penalty."""
@@ -113,28 +140,28 @@ class Objective(ABC):
         q_i = (1 - t) p_i + t r with r = n / S - (1 - t) e / (t S) meets it (n: weight of each class, S: of all),
         with the smallest t for which r is not negative; H is concave, so the entropy needs no second pass.
         """
-        if not np.all(self.ridge > 0):
+        if not self.penalised:
             return -np.inf
         share, mixed, entropy = self.mixture(point.grad_shift, point.entropy)
         pull = point.pull
         if share > 0.0:
             column_sum, class_sum = self.origin()
-            pull = (1 - share) * pull + share * (np.outer(column_sum, mixed) - class_sum)
-        return entropy - 0.5 * float(np.sum(np.square(pull) / self.ridge[:, None]))
+            pull = (1 - share) * pull + share * (column_sum[:, None] * mixed - class_sum)
+        return entropy - 0.5 * float(np.vdot(pull, pull / self.ridge[:, None]))
 
     def mixture(self, grad_shift: F64, entropy: float) -> tuple[float, F64, float]:
         """Return t, r (a column for each score) and the entropy of the mixture that ``dual_bound`` explains."""
         if not self.fit_intercept:
             return 0.0, np.zeros(self.n_scores), entropy
         error = np.array([-grad_shift[0], grad_shift[0]]) if self.n_scores == 1 else grad_shift
-        share = float(np.max(error / np.maximum(self.class_weight + error, np.finfo(float).tiny), initial=0.0))
+        share = float((error / np.maximum(self.class_weight + error, _TINY)).max(initial=0.0))
         if share <= 0.0:
             return 0.0, np.zeros(self.n_scores), entropy
         share = min(1.0, share * (1 + 1e-12))
         mixed = np.maximum(self.class_weight - (1 - share) / share * error, 0.0)
         mixed /= mixed.sum()
         positive = mixed[mixed > 0]
-        mixed_entropy = -self.total_weight * float(np.sum(positive * np.log(positive)))
+        mixed_entropy = -self.total_weight * float(positive @ np.log(positive))
         return share, mixed[-self.n_scores :], (1 - share) * entropy + share * mixed_entropy
 
 

@@ -9,7 +9,6 @@ from scipy import linalg
 from normexp.rows import row_blocks
 from normexp.solvers.fit import blas, column_map
 from normexp.solvers.objective import SoftmaxObjective
-from normexp.solvers.quadratic_model import hessian_of
 
 F64 = NDArray[np.float64]
 
@@ -60,7 +59,7 @@ def covariance(
         )
         objective.sharpen()
         objective.at(coef * scale[:, None], intercept + centre @ coef)
-        information = hessian_of(objective)
+        information = objective.hessian()
         np.einsum("ii->i", information)[: n_features * scores] += np.repeat(objective.ridge, scores)
         basis = _contrasts(scores)
         size, free = n_features + fit_intercept, basis.shape[1]

@@ -21,7 +21,14 @@ from scipy import linalg
 
 from normexp.rows import Block
 from normexp.solvers.objective import SoftmaxObjective
-from normexp.solvers.preconditioner import FLOOR, Preconditioner, regularised_cholesky, row_curvature, sample_rows
+from normexp.solvers.preconditioner import (
+    FLOOR,
+    Preconditioner,
+    cholesky_solve,
+    regularised_cholesky,
+    row_curvature,
+    sample_rows,
+)
 
 F64 = NDArray[np.float64]
 
@@ -48,7 +55,7 @@ class KroneckerFactor(Preconditioner):
         out = np.empty_like(rotated)
         for columns, factor in self.groups:
             if factor.ndim == 2:
-                out[:, columns] = linalg.cho_solve((factor, True), rotated[:, columns], check_finite=False)
+                out[:, columns] = cholesky_solve(factor, rotated[:, columns])
             else:
                 out[:, columns] = rotated[:, columns] / factor[:, None]
         return out @ self.vectors.T, _turned(self.vectors, self.shift_scale, shift)

@@ -75,12 +75,15 @@ class SoftmaxObjective(Objective):
             loss, entropy = curvature.residual(scores, self.target[rows], self.weight[rows], self._prob[rows])
             return loss, entropy, block.adjoint(scores), scores.sum(axis=0)
 
+        self._hessian = None
         sums = self.rows.sum(part)
         self.n_passes += 1
         return self._point(coef, shift, sums)
 
     def curvature_along(self, coef: F64, shift: F64) -> tuple[F64, F64]:
         """Product of the Hessian at the last point with a direction (coef, shift)."""
+        if self._hessian is not None:
+            return self._product(self._hessian, coef, shift)
         working = self._prob.dtype
         narrow_coef, narrow_shift = coef.astype(working, copy=False), shift.astype(working, copy=False)
 
@@ -95,6 +98,21 @@ class SoftmaxObjective(Objective):
         if not self.fit_intercept:
             along_shift = np.zeros_like(along_shift)
         return along_coef + self.ridge[:, None] * coef, along_shift
+
+    def hessian(self) -> F64:
+        """Form the Hessian of the losses at the last point, ((D + 1) S, (D + 1) S), feature by feature, shifts last."""
+
+        def part(block: Block) -> tuple[F64]:
+            rows = block.rows
+            return (
+                curvature.class_moments(
+                    block.table(), self.weight[rows], self.curved_prob(rows), fit_intercept=self.fit_intercept
+                ),
+            )
+
+        (hessian,) = self.curved_rows.sum(part)
+        self.n_passes += 1
+        return np.asarray(hessian)
 
     def shift_covariance(self) -> F64:
         """Block of the Hessian at the last point that belongs to the shifts, (S, S): no row is read for it."""

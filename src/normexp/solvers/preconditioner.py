@@ -17,8 +17,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import linalg
+from scipy.linalg import lapack
 
+from normexp.backends.curvature import class_moments
 from normexp.rows import Block
 from normexp.solvers.objective import SoftmaxObjective
 
@@ -96,14 +97,20 @@ def regularised_cholesky(matrix: F64) -> F64:
     """
     diagonal = np.einsum("jj->j", matrix)
     diagonal *= 1.0 + _PIVOT
-    bump = 1e-14 * float(diagonal.max(initial=0.0)) or 1.0
+    bump = 0.0
     for _ in range(20):
-        try:
-            return np.asarray(linalg.cholesky(matrix, lower=True, check_finite=False))
-        except linalg.LinAlgError:
-            diagonal += bump
-            bump *= 10
+        factor, missing = lapack.dpotrf(matrix.T, lower=True)  # which is symmetric: so LAPACK need not turn it
+        if missing == 0:
+            return np.asarray(factor)
+        bump = 10.0 * bump or 1e-14 * float(diagonal.max()) or 1.0
+        diagonal += bump
     raise AssertionError("a positive semi-definite matrix has a factor once its diagonal is raised")
+
+
+def cholesky_solve(factor: F64, right: F64) -> F64:
+    """Solve with what ``regularised_cholesky`` returns, as scipy.linalg.cho_solve does without its checks."""
+    solved, _ = lapack.dpotrs(factor, right, lower=True)
+    return np.asarray(solved)
 
 
 @dataclass(frozen=True)
@@ -114,65 +121,58 @@ class HessianFactor(Preconditioner):
     n_scores: int
 
     def solve(self, coef: F64, shift: F64) -> tuple[F64, F64]:
-        both = np.vstack([coef, shift])
-        if self.n_scores > 1:  # on both sides: M^-1 stays symmetric, also where rounding has moved all classes
-            both -= both.mean(axis=1, keepdims=True)
-        stacked = both.T.ravel()  # class by class: features, then the shift
-        solved = linalg.cho_solve((self.factor, True), stacked, check_finite=False)
-        table = solved.reshape(self.n_scores, -1).T
-        if self.n_scores > 1:
-            table = table - table.mean(axis=1, keepdims=True)  # a common direction of all classes changes no score
-        return np.ascontiguousarray(table[:-1]), table[-1].copy()
+        both = np.empty((len(coef) + 1, self.n_scores))  # feature by feature, then the shift
+        both[:-1], both[-1] = coef, shift
+        # On both sides: M^-1 stays symmetric, also where rounding has moved all classes.
+        solved = _apart(cholesky_solve(self.factor, _apart(both).ravel()).reshape(both.shape))
+        return solved[:-1], solved[-1]
 
 
-def class_moments(design: F64, weight: F64, prob: F64) -> F64:
-    """sum_i weight_i (diag(p_i) - p_i p_i') (x) x_i x_i' for design (n, J) and prob (n, S): (S, J, S, J)."""
-    n_scores, size = prob.shape[1], design.shape[1]
-    moments = np.empty((n_scores, size, n_scores, size))
-    for k in range(n_scores):
-        for j in range(k + 1):
-            pair = prob[:, k] * (1 - prob[:, k]) if j == k else -prob[:, k] * prob[:, j]
-            product = design.T @ (design * (weight * pair)[:, None])
-            moments[k, :, j, :] = product
-            moments[j, :, k, :] = product.T
-    return moments
+def _apart(table: F64) -> F64:
+    """Take out of each row, in place, what all classes have in common: it changes no score."""
+    if table.shape[1] > 1:
+        table -= table.sum(axis=1, keepdims=True) / table.shape[1]
+    return table
 
 
 def fit_hessian(
     objective: SoftmaxObjective, rng: np.random.Generator, rows_wanted: int, floor: F64 | None
 ) -> HessianFactor:
     """Form and factorise the Hessian at the objective's current probabilities."""
-    sample = sample_rows(objective, rows_wanted, rng)
-    n_scores, n_features = objective.n_scores, objective.rows.n_features
-    size = n_features + 1
-
-    def part(block: Block) -> tuple[F64]:
-        chosen = np.flatnonzero(sample.weight[block.rows])
-        s = sample.weight[block.rows][chosen]
-        p = objective.curved_prob(block.rows)[chosen]
-        design = np.empty((len(chosen), size))
-        design[:, :-1] = block.table()[chosen]
-        design[:, -1] = 1.0 if objective.fit_intercept else 0.0
-        return (class_moments(design, s, p),)
-
-    (moments,) = objective.rows.sum(part)
-    matrix = moments.reshape(n_scores * size, n_scores * size)
+    n_scores = objective.n_scores
+    if is_sampled(objective, rows_wanted):
+        matrix = _sampled_hessian(objective, rng, rows_wanted, floor)
+    else:
+        hessian = objective.hessian()
+        objective.keep_hessian(hessian)
+        matrix = hessian.copy()
     diagonal = np.einsum("jj->j", matrix)
-    diagonal += np.tile(np.append(objective.ridge, 0.0), n_scores)
-    if floor is not None and not sample.is_whole:
-        # A rare feature may be missed by the sample: a share of the plain moments of all rows is the floor.
-        mean_curvature = (
-            float(sample.weight @ row_curvature(objective.curved_prob(slice(None)))) / n_scores / objective.total_weight
-        )
-        for k in range(n_scores):
-            moments[k, :-1, k, :-1] += FLOOR * mean_curvature * floor
+    diagonal[:-n_scores] += np.repeat(objective.ridge, n_scores)
     if n_scores > 1:
         # All classes moved alike leave every score difference as it is: give that direction a pivot.
-        common = float(diagonal[size - 1 :: size].mean()) or 1.0
-        for k in range(n_scores):
-            matrix[size - 1 + k * size, size - 1 :: size] += common / n_scores
-    elif not objective.fit_intercept:
-        diagonal[-1] += 1.0
-    if not objective.fit_intercept and n_scores > 1:
-        diagonal[size - 1 :: size] += 1.0
+        matrix[-n_scores:, -n_scores:] += (float(diagonal[-n_scores:].mean()) or 1.0) / n_scores
+    if not objective.fit_intercept:
+        diagonal[-n_scores:] += 1.0
     return HessianFactor(regularised_cholesky(matrix), n_scores)
+
+
+def _sampled_hessian(objective: SoftmaxObjective, rng: np.random.Generator, rows_wanted: int, floor: F64 | None) -> F64:
+    """Hessian of the losses of a sample of the rows, ((D + 1) S, (D + 1) S), feature by feature."""
+    sample = sample_rows(objective, rows_wanted, rng)
+    n_scores, size = objective.n_scores, objective.rows.n_features + 1
+
+    def part(block: Block) -> tuple[F64]:
+        weight = sample.weight[block.rows]
+        chosen = np.flatnonzero(weight)
+        prob = objective.curved_prob(block.rows)[chosen]
+        return (class_moments(block.table()[chosen], weight[chosen], prob, fit_intercept=objective.fit_intercept),)
+
+    (matrix,) = objective.curved_rows.sum(part)
+    if floor is not None:
+        # A rare feature may be missed by the sample: a share of the plain moments of all rows is the floor.
+        curved = float(sample.weight @ row_curvature(objective.curved_prob(slice(None))))
+        share = FLOOR * curved / n_scores / objective.total_weight
+        blocks = matrix.reshape(size, n_scores, size, n_scores)
+        for k in range(n_scores):
+            blocks[:-1, k, :-1, k] += share * floor
+    return np.asarray(matrix)

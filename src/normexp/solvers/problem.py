@@ -4,6 +4,7 @@ Two spaces: the coefficients themselves (``coefficient_space``), and one number 
 (``row_space``), which is the smaller one when there are more features than rows.
 """
 
+import math
 from abc import ABC, abstractmethod
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
@@ -15,6 +16,7 @@ F64 = NDArray[np.float64]
 # The inner iterations stop at |r| <= forcing |g|; forcing falls from the first number to the second.
 FORCING, EXACT = 0.1, 1e-3
 MAX_INNER = 250
+TINY = float(np.finfo(float).tiny)
 LENGTHS = 2.0 ** -np.arange(0.0, 14.0, 0.5)
 
 
@@ -89,7 +91,7 @@ class Problem(ABC, Generic[P]):
 
 def forcing_at(value: float, gradient_square: float, loosest: float = FORCING) -> float:
     """How exactly to solve: half of g' M^-1 g is near f - f*, so the closer the optimum, the more exactly."""
-    return float(np.clip(np.sqrt(max(0.0, gradient_square) / max(abs(value), np.finfo(float).tiny)), EXACT, loosest))
+    return min(max(math.sqrt(max(0.0, gradient_square) / max(abs(value), TINY)), EXACT), loosest)
 
 
 def best_length(values: F64, value: float) -> float:

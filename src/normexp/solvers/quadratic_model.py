@@ -13,12 +13,10 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from normexp.backends.coordinates import Corners, Effort, descend_features, descend_matrix
-from normexp.rows import Block
 from normexp.solvers.function import Point
 from normexp.solvers.manifold import Face, along_face
 from normexp.solvers.objective import SoftmaxObjective
 from normexp.solvers.penalty import Penalty
-from normexp.solvers.preconditioner import class_moments
 
 F64 = NDArray[np.float64]
 
@@ -31,22 +29,6 @@ _SWEEPS_MATRIX, _SWEEPS_FEATURES = 2000, 12
 _LEAST = 1e-9
 # Sweeps over a matrix are cheap beside forming it.
 _FINER = 1e-3
-
-
-def hessian_of(objective: SoftmaxObjective) -> F64:
-    """Hessian of the losses at the point evaluated last, feature by feature, intercepts last: (U, U), U = (D + 1) S."""
-    scores, size = objective.n_scores, objective.rows.n_features + 1
-
-    def part(block: Block) -> tuple[F64]:
-        design = np.ones((block.rows.stop - block.rows.start, size))
-        design[:, :-1] = block.table()
-        if not objective.fit_intercept:
-            design[:, -1] = 0.0
-        return (class_moments(design, objective.weight[block.rows], objective.curved_prob(block.rows)),)
-
-    (moments,) = objective.rows.sum(part)
-    objective.n_passes += 1
-    return np.ascontiguousarray(moments.transpose(1, 0, 3, 2)).reshape(size * scores, size * scores)
 
 
 class ModelStep(NamedTuple):
@@ -90,7 +72,7 @@ class MatrixModel(QuadraticModel):
         objective = self.objective
         scores, size = objective.n_scores, len(coef)
 
-        hessian = hessian_of(objective)
+        hessian = objective.hessian()
         blocks = hessian.reshape(size, scores, size, scores)
         diagonal = np.einsum("jj->j", hessian)
         diagonal += np.repeat(self.ridge, scores) + _LEAST * objective.total_weight

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import linalg, sparse
+from scipy import sparse
 
 from normexp.backends.coordinates import Corners, Effort, descend_matrix
 from normexp.rows import row_blocks
@@ -24,9 +24,8 @@ from normexp.solvers.fit import blas, column_map
 from normexp.solvers.function import Point
 from normexp.solvers.objective import SoftmaxObjective
 from normexp.solvers.penalty import Penalty
-from normexp.solvers.preconditioner import regularised_cholesky
+from normexp.solvers.preconditioner import cholesky_solve, regularised_cholesky
 from normexp.solvers.problem import LENGTHS, best_length
-from normexp.solvers.quadratic_model import hessian_of
 
 F64 = NDArray[np.float64]
 
@@ -127,7 +126,7 @@ def _leave(running: Running, count: int) -> Running:
     here, slope = _flat(running.coef, running.shift), _flat(point.grad_coef, point.grad_shift)
     information = running.information.copy()
     if information.ndim == 2:
-        hessian = hessian_of(objective)
+        hessian = objective.hessian()
         information += hessian
         pushed = hessian @ here
     else:
@@ -162,7 +161,7 @@ def _solved(running: Running, penalty: Penalty, tol: float) -> Running:
         at, value = _flat(point.coef, point.shift), point.value + rest(point)
         slope = _flat(point.grad_coef, point.grad_shift) + quadratic(at) - running.linear
         if old.ndim == 2:
-            hessian = hessian_of(objective) + old
+            hessian = objective.hessian() + old
             np.einsum("ii->i", hessian)[:] += shift_ridge + _flat(
                 np.repeat(penalty.ridge[:, None], scores, axis=1), np.zeros(scores)
             )
@@ -194,7 +193,7 @@ def _newton(hessian: F64, slope: F64, at: F64, corners: Corners) -> F64:
     """Minimise the quadratic model with its corners."""
     scores = len(at) // len(corners.corner)
     if not np.any(corners.corner > 0):
-        return np.asarray(-linalg.cho_solve((regularised_cholesky(hessian), True), slope, check_finite=False))
+        return np.asarray(-cholesky_solve(regularised_cholesky(hessian), slope))
     size = len(corners.corner)
     own = np.einsum("jkjl->jkl", hessian.reshape(size, scores, size, scores))
     bound = np.ascontiguousarray(np.linalg.eigvalsh(own)[:, -1]) * (1 + 1e-12)

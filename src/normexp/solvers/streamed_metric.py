@@ -48,12 +48,16 @@ class StreamedMetric:
             metric = Metric(rows, self._rng)
             metric.blocks = self._blocks
             metric.may_keep_rows &= objective.takes_all
+        if objective.is_sharp:
+            rows.sharpen()
         rows.damping = objective.damping
         rows.at(point.coef, point.shift)
         fitted = metric.fit(last_inner)
         self._blocks = metric.blocks
         if objective.takes_all:
             self._kept = rows, metric
+            if rows.kept_hessian is not None:  # that of all rows: no block is read again for its products
+                objective.keep_hessian(rows.kept_hessian)
         return fitted
 
     def _in_memory(self) -> SoftmaxObjective:

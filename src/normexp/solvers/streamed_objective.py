@@ -67,14 +67,20 @@ class StreamedObjective(Objective):
         """Whether evaluations draw rows for the preconditioner."""
         return self.takes_all or self._wanted > 0
 
+    @property
+    def is_sharp(self) -> bool:
+        """Whether Hessian products are taken in float64."""
+        return self._curved_rows is self._labelled and self._working == np.float64
+
     def sharpen(self) -> bool:
-        if self._curved_rows is self._labelled and self._working == np.float64:
+        if self.is_sharp:
             return False
         self._curved_rows, self._working = self._labelled, np.dtype(np.float64)
         self._keep()
         return True
 
     def at(self, coef: F64, shift: F64) -> Point:
+        self._hessian = None
         drawing, all_rows = None, False
         if self.takes_all:
             all_rows = self.point is None
@@ -108,6 +114,8 @@ class StreamedObjective(Objective):
 
     def curvature_along(self, coef: F64, shift: F64) -> tuple[F64, F64]:
         assert self.point is not None  # noqa: S101  (a Hessian product has no meaning before the first point)
+        if self._hessian is not None:
+            return self._product(self._hessian, coef, shift)
         narrow = coef.astype(self._working, copy=False), shift.astype(self._working, copy=False)
         product = CurvatureAlong(self.point.coef, self.point.shift, *narrow, self.damping, self._kept)
         along_coef, along_shift = self._curved_rows.sum(product)

@@ -103,6 +103,31 @@ def curvature_binary(tangent, prob, target, weight, damping):
 
 
 @kernel(FUSED)
+def spread_rows(table, prob, weight, constant, out):
+    """Fill out (n, (D + 1) S) with the products of row and probabilities whose squares sum to the Hessian.
+
+    Feature by feature, and for the constant column in the end: x_j p_k sqrt(weight), or for one score
+    x_j sqrt(weight p (1 - p)). table (n, D), prob (n, S).
+    """
+    rows, features = table.shape
+    classes = prob.shape[1]
+    for i in range(rows):
+        root = np.sqrt(weight[i])
+        if classes == 1:
+            root *= np.sqrt(prob[i, 0] * (1.0 - prob[i, 0]))
+            for j in range(features):
+                out[i, j] = root * table[i, j]
+            out[i, features] = root * constant
+            continue
+        for j in range(features):
+            x = root * table[i, j]
+            for k in range(classes):
+                out[i, j * classes + k] = x * prob[i, k]
+        for k in range(classes):
+            out[i, features * classes + k] = root * constant * prob[i, k]
+
+
+@kernel(FUSED)
 def losses_along(scores, tangent, target, weight, lengths, out):
     """Add to out[m] the weighted loss at scores + lengths[m] * tangent; scores, tangent (n, S), lengths (M,)."""
     rows, columns = scores.shape
