@@ -189,3 +189,13 @@ def test_row_weights_without_meaning_are_refused_in_a_sentence(weight, sentence)
 def test_one_class_only_is_refused_by_name():
     with pytest.raises(NormexpError, match="one class only"):
         SoftmaxClassifier().fit([[0.0], [1.0]], ["a", "a"])
+
+
+def test_whole_numbers_that_are_nearly_all_different_are_warned_of_as_scikit_learn_does():
+    X = np.random.default_rng(0).normal(size=(30, 2))
+    with pytest.warns(UserWarning, match="greater than 50%"):
+        SoftmaxClassifier().fit(X, np.arange(30) // 1.5 // 1)
+    with pytest.warns(UserWarning, match="greater than 50%"):
+        SoftmaxClassifier().fit(X, (np.arange(30) // 1.5).astype(int))
+    with pytest.raises(ValueError, match="continuous"):
+        SoftmaxClassifier().fit(X, np.arange(30) / 4)

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from sklearn.utils.multiclass import check_classification_targets
 
 from normexp.base.errors import RangeError, ShapeError
 from normexp.linear_model.penalties import check_penalty
@@ -30,6 +31,16 @@ def _check_number(name: str, parameter: str, value: Any, wanted: str, *, low: fl
     is_number = isinstance(value, numbers.Real) and not np.isnan(float(value))
     if not is_number or float(value) < low or (open_end and float(value) == low):
         raise RangeError(f"{name}.fit: {parameter} is {value!r}; it must be {wanted}.")
+
+
+def check_labels(y: NDArray[Any]) -> None:
+    """Refuse labels (N,) that are not classes, as scikit-learn does.
+
+    Whole numbers always are; scikit-learn's closer look at them, which takes as long as some Newton steps on a small
+    table, only warns of more classes than half the rows.
+    """
+    if y.dtype.kind not in "biu" or 2 * len(np.unique(y)) > len(y):
+        check_classification_targets(y)
 
 
 def check_row_weights(sample_weight: ArrayLike | None, n_rows: int) -> NDArray[np.float64]:

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state, compute_sample_weight
-from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 
 from normexp.base.errors import RangeError, ShapeError
@@ -20,7 +19,7 @@ from normexp.linear_model.generative import LinearDiscriminant, NaiveBayesSoftma
 from normexp.linear_model.head import FLOATS, dense
 from normexp.linear_model.intervals import WithIntervals
 from normexp.linear_model.over_rows import is_streamed
-from normexp.linear_model.parameters import check_parameters, check_row_weights
+from normexp.linear_model.parameters import check_labels, check_parameters, check_row_weights
 from normexp.linear_model.penalties import penalty_of
 from normexp.linear_model.streamed import fit_rows
 from normexp.rows import ArrayRows
@@ -203,7 +202,7 @@ class SoftmaxClassifier(InBatches, WithIntervals, FromScikitLearn):
         if is_streamed(X):
             return fit_rows(self, X, y, sample_weight, checkpoint=checkpoint, progress=progress, log=log)
         X, y = validate_data(self, X, y, accept_sparse="csr", dtype=FLOATS, order=None, accept_large_sparse=False)
-        check_classification_targets(y)
+        check_labels(y)
         if checkpoint is not None or progress is not None:
             return fit_rows(self, ArrayRows(X), y, sample_weight, checkpoint=checkpoint, progress=progress, log=log)
         earlier = self._earlier_coefficients() if self.warm_start else None
