@@ -33,13 +33,14 @@ def _check_number(name: str, parameter: str, value: Any, wanted: str, *, low: fl
         raise RangeError(f"{name}.fit: {parameter} is {value!r}; it must be {wanted}.")
 
 
-def check_labels(y: NDArray[Any]) -> None:
+def check_labels(y: ArrayLike) -> None:
     """Refuse labels (N,) that are not classes, as scikit-learn does.
 
     Whole numbers always are; scikit-learn's closer look at them, which takes as long as some Newton steps on a small
     table, only warns of more classes than half the rows.
     """
-    if y.dtype.kind not in "biu" or 2 * len(np.unique(y)) > len(y):
+    labels = np.asarray(y)
+    if labels.dtype.kind not in "biu" or 2 * len(np.unique(labels)) > len(labels):
         check_classification_targets(y)
 
 
