@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import normexp as nx
+from normexp.backends.tensors import linear_bfloat16
 from torch_heads import HEADS, D, K, N, batch
 
 
@@ -223,6 +224,28 @@ def test_the_bfloat16_loss_is_close_where_torch_s_is_a_percent_off():
     for a, c, d in zip(ours, wanted, native, strict=True):
         error = (a.double() - c.double()).norm() / c.double().norm()
         assert error <= (d.double() - c.double()).norm() / c.double().norm() + 2.0**-8
+
+
+@pytest.mark.parametrize(("rows", "sums"), [(200, 0), (400, 3), (1000, 3)])
+def test_bfloat16_blocks_are_summed_in_float32_and_rounded_once(rows, sums, monkeypatch):
+    made, room = [], linear_bfloat16._room
+    monkeypatch.setattr(linear_bfloat16, "_room", lambda *shape: made.append(shape) or room(*shape))
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(rows, 16, generator=generator).bfloat16()
+    w = (0.3 * torch.randn(9000, 16, generator=generator)).bfloat16().requires_grad_()
+    target = torch.randint(9000, (rows,), generator=generator)
+
+    def gradient(here):
+        return torch.autograd.grad(nx.linear_cross_entropy(x[here], w, target[here], reduction="sum"), w)[0]
+
+    found = gradient(slice(rows))
+    assert len(made) == sums  # none where one block is all there is, else one for each tile of classes
+    blocks = [gradient(slice(first, first + linear_bfloat16.ROWS)) for first in range(0, rows, linear_bfloat16.ROWS)]
+    total, running = torch.zeros(w.shape), torch.zeros_like(w)
+    for block in blocks:
+        total, running = total + block.float(), running + block
+    assert torch.equal(found, total.bfloat16())
+    assert torch.equal(found, running) == (len(blocks) <= 2)  # a sum in bfloat16 rounds more than once
 
 
 # ---------------------------------------------------------------- margins

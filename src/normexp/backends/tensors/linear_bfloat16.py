@@ -2,7 +2,8 @@
 
 A block of rows meets all classes, as in ``normexp.backends.linear``; its logits stay in bfloat16, and some rows at a
 time become float32, losses, and the gradient. Products of blocks are summed in float32. The sum for the projection is
-kept tile by tile, so that each tile's memory is free again when it has been rounded.
+kept tile by tile, so that each tile's memory is free again when it has been rounded. It is the traffic that the unfused
+loss does not have: the first block fills it, the last one reads it only, and where one block is all there is no sum.
 """
 
 import mmap
@@ -13,12 +14,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from normexp.backends.layout import BLOCK_ELEMENTS
 from normexp.backends.linear import Head, Loss, row_losses_of_block
 from normexp.backends.threads import POOL
 from normexp.base.types import FloatVector
 from normexp.kernels.cpu import bfloat16 as _bfloat16
 
-ROWS = 192  # of a block
+ROWS = 256  # of a block: 2 048 of them fill eight, and the sum for the projection passes through memory eight times
 WIDENED = 1 << 19  # logits in float32 at a time, 2 MiB
 TILE_CLASSES = 4096  # of a product
 WHOLE = 64  # classes are filled up to a multiple of this with -inf
@@ -33,7 +35,7 @@ def linear_loss(
     losses = np.zeros(N)
     counted = np.flatnonzero(loss.target >= 0) if loss.target.ndim == 1 else np.arange(N)
     of_x = torch.zeros_like(x) if wants_grad else None
-    sums = [_zeros(min(TILE_CLASSES, K - at), D) for at in range(0, K, TILE_CLASSES)] if wants_grad else []
+    of_projection = _Sum(projection, -(-len(counted) // ROWS)) if wants_grad else None
     of_bias = np.zeros(K)
     rows, block = x.new_zeros(ROWS, D), x.new_empty(ROWS, K)
     for first in range(0, len(counted), ROWS):
@@ -43,22 +45,20 @@ def linear_loss(
         for at in range(0, K, TILE_CLASSES):
             torch.mm(rows, projection[at : at + TILE_CLASSES].T, out=block[:, at : at + TILE_CLASSES])
         _losses_of_block(head, loss, here, block, losses, of_bias, wants_grad=wants_grad)
-        if of_x is not None:
+        if of_x is not None and of_projection is not None:
             block[len(here) :] = 0
-            of_x[torch.from_numpy(here)] = _add_products(rows, block, projection, sums)[: len(here)]
-    if of_x is None:
+            of_x[torch.from_numpy(here)] = _product(block, projection)[: len(here)]
+            of_projection.add(block, rows)
+    if of_x is None or of_projection is None:
         return losses, None
-    of_projection = torch.empty_like(projection)
-    for at in range(0, K, TILE_CLASSES):
-        of_projection[at : at + TILE_CLASSES] = torch.from_numpy(sums.pop(0))
-    return losses, (of_x, of_projection, of_bias)
+    return losses, (of_x, of_projection.rounded, of_bias)
 
 
 _PRIVATE = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
 
 
-def _zeros(rows: int, depth: int) -> NDArray[np.float32]:
-    """Zeros on pages of their own, which the system gets back as soon as the array is dropped."""
+def _room(rows: int, depth: int) -> NDArray[np.float32]:
+    """Memory on pages of its own, which the system gets back as soon as the array is dropped."""
     pages = mmap.mmap(-1, max(1, 4 * rows * depth), **_PRIVATE)
     return np.frombuffer(pages, np.float32, rows * depth).reshape(rows, depth)
 
@@ -78,41 +78,67 @@ def _losses_of_block(
     bits = _bits(block)
     height = max(1, WIDENED // max(1, K))
     width = -(-K // WHOLE) * WHOLE
+    step = max(1, BLOCK_ELEMENTS // max(1, width))
     raw = np.empty((min(height, len(here)), width), np.float32)
     logits = raw if head.softcap is None else np.empty_like(raw)
     for first in range(0, len(here), height):
         rows = here[first : first + height]
-        part, wide = bits[first : first + len(rows)], raw[: len(rows), :K].view(np.uint32)
-        _each_row(_bfloat16.widen_rows, part, wide)
-        z = logits[: len(rows)]
-        row_losses_of_block(head, loss, rows, raw[: len(rows)], z, losses, wants_grad=wants_grad)
-        if not wants_grad:
-            continue
-        found = z[:, :K]
-        if loss.row_scale is not None:
-            np.multiply(found, loss.row_scale[rows, None], out=found, casting="same_kind")
-        if head.bias is not None:
-            of_bias += found.sum(axis=0, dtype=np.float64)
-        _each_row(_bfloat16.narrow_rows, found.view(np.uint32), part)
+
+        def work(piece: int, first: int = first, rows: NDArray[np.int64] = rows) -> None:
+            mine = slice(piece * step, min((piece + 1) * step, len(rows)))
+            part, z = bits[first + mine.start : first + mine.stop], logits[mine]
+            _bfloat16.widen_rows(part, raw[mine, :K].view(np.uint32))
+            row_losses_of_block(head, loss, rows[mine], raw[mine], z, losses, wants_grad=wants_grad)
+            if not wants_grad:
+                return
+            if loss.row_scale is not None:
+                np.multiply(z[:, :K], loss.row_scale[rows[mine], None], out=z[:, :K], casting="same_kind")
+            _bfloat16.narrow_rows(z[:, :K].view(np.uint32), part)
+
+        POOL.run(work, -(-len(rows) // step))
+        if wants_grad and head.bias is not None:
+            of_bias += logits[: len(rows), :K].sum(axis=0, dtype=np.float64)
 
 
-def _each_row(kernel: Callable[..., None], source: NDArray[Any], out: NDArray[Any]) -> None:
-    """The kernel row by row, on all threads."""
-    POOL.run(lambda i: kernel(source[i : i + 1], out[i : i + 1]), len(source))
+def _product(flow: Any, projection: Any) -> Any:
+    """The gradient of the rows of a block."""
+    found = torch.zeros(len(flow), projection.shape[1])
+    for at in range(0, len(projection), TILE_CLASSES):
+        found += torch.mm(flow[:, at : at + TILE_CLASSES], projection[at : at + TILE_CLASSES])
+    return found.to(torch.bfloat16)
 
 
-def _add_products(rows: Any, flow: Any, projection: Any, sums: list[Any]) -> Any:
-    """Add a block to the projection's gradient; the gradient of its rows."""
-    of_rows = torch.zeros(rows.shape)
-    for tile, total in enumerate(sums):
-        at = tile * TILE_CLASSES
-        here = flow[:, at : at + TILE_CLASSES]
-        of_rows += torch.mm(here, projection[at : at + TILE_CLASSES])
-        product, into = _bits(torch.mm(here.T, rows)), total
-        step = max(1, len(into) // 8)
+class _Sum:
+    """The projection's gradient: float32 while blocks come, rounded with the last of them."""
 
-        def add(piece: int, product: Any = product, into: Any = into, step: int = step) -> None:
-            _bfloat16.add_rows(product[piece * step : (piece + 1) * step], into[piece * step : (piece + 1) * step])
+    def __init__(self, projection: Any, blocks: int) -> None:
+        self.rounded = torch.empty_like(projection) if blocks else torch.zeros_like(projection)
+        self._tiles: list[NDArray[np.float32]] = []
+        self._blocks, self._met = blocks, 0
 
-        POOL.run(add, -(-len(into) // step))
-    return of_rows.to(torch.bfloat16)
+    def add(self, flow: Any, rows: Any) -> None:
+        """Add a block's product, flow.T @ rows."""
+        self._met += 1
+        is_last = self._met == self._blocks
+        for at in range(0, len(self.rounded), TILE_CLASSES):
+            here, rounded = flow[:, at : at + TILE_CLASSES], self.rounded[at : at + TILE_CLASSES]
+            if self._blocks == 1:
+                torch.mm(here.T, rows, out=rounded)
+                continue
+            product = _bits(torch.mm(here.T, rows))
+            if self._met == 1:
+                self._tiles.append(_room(*product.shape))
+                _in_pieces(_bfloat16.widen_rows, product, self._tiles[-1].view(np.uint32))
+            elif is_last:
+                _in_pieces(_bfloat16.sum_rows, product, self._tiles.pop(0), _bits(rounded))
+            else:
+                _in_pieces(_bfloat16.add_rows, product, self._tiles[at // TILE_CLASSES])
+
+
+def _in_pieces(kernel: Callable[..., None], *arrays: NDArray[Any]) -> None:
+    """The kernel on an eighth of the rows at a time, on all threads."""
+    step = max(1, len(arrays[0]) // 8)
+    POOL.run(
+        lambda piece: kernel(*(array[piece * step : (piece + 1) * step] for array in arrays)),
+        -(-len(arrays[0]) // step),
+    )
