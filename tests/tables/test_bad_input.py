@@ -78,6 +78,37 @@ def test_the_wrong_delimiter_is_named(tmp_path, delimiter):
     saying(path, "a single column", words[delimiter], "Commas must stand between", target="y")
 
 
+def test_semicolons_are_named_where_decimal_commas_split_the_rows(tmp_path):
+    saying(
+        csv(tmp_path, "x;y\r\n1,5;a\r\n"), "'x;y', that holds semicolons", "with commas and decimal points", target="y"
+    )
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_text_in_utf_16_is_told_from_other_bytes(tmp_path, encoding):
+    mark = "\ufeff".encode(encoding)
+    saying(csv(tmp_path, mark + "x,y\n1,a\n".encode(encoding)), "UTF-16", "iconv -f utf-16 -t utf-8", target="y")
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.ndjson"])
+def test_a_file_that_is_no_text_is_told(tmp_path, name):
+    saying(csv(tmp_path, b"\x7fELF\x02\x01\x01\x00\x00", name), "zero bytes, which no text does", target="y")
+
+
+def test_a_spreadsheet_is_to_be_saved_as_csv(tmp_path):
+    saying(csv(tmp_path, b"PK\x03\x04", "a.xlsx"), "this is a spreadsheet", "Save the sheet as CSV", target="y")
+
+
+def test_a_missing_column_is_told_beside_all_that_are_there(tmp_path):
+    schema = open_source(csv(tmp_path, "one,two,y\n1,2,a\n3,4,b\n"), target="y").infer()
+    with pytest.raises(InputError, match=r"'one', which .* is missing\. The columns are 'two', 'y'; give a table"):
+        open_source(csv(tmp_path, "two,y\n2,a\n", "b.csv")).check(schema, known=("y",))
+    with pytest.raises(InputError, match="The nearest column is 'once'"):
+        open_source(csv(tmp_path, "once,two\n2,1\n", "b.csv")).check(schema, known=("y",))
+    with pytest.raises(InputError, match=r"'six' is extra.*pass --ignore-extra"):
+        open_source(csv(tmp_path, "one,two,six\n2,1,3\n", "b.csv")).check(schema, known=("y",))
+
+
 def test_commas_in_a_tsv_are_named(tmp_path):
     saying(csv(tmp_path, "x,y\n1,a\n", "a.tsv"), "holds commas", "call it .csv", target="y")
 
@@ -242,7 +273,7 @@ def test_a_fasttext_line_with_two_classes_is_named(tmp_path):
 
 
 def test_an_unknown_suffix_lists_the_known_ones(tmp_path):
-    saying(csv(tmp_path, "x", "a.xlsx"), "'.xlsx'", ".csv, .tsv", target="y")
+    saying(csv(tmp_path, "x", "a.docx"), "'.docx'", ".csv, .tsv", target="y")
 
 
 def test_a_file_that_may_not_be_read_is_named(tmp_path, monkeypatch):

@@ -12,7 +12,7 @@ from normexp.tables.source import Schema
 _SHOWN = 8
 
 
-def nearest(name: str, names: Sequence[str], /) -> str:
+def nearest(name: str, names: Sequence[str], /, *, among: Sequence[str] | None = None) -> str:
     """Hint at the column most like the one that is absent.
 
     Parameters
@@ -21,6 +21,8 @@ def nearest(name: str, names: Sequence[str], /) -> str:
         What was asked for.
     names : sequence of str
         What there is.
+    among : sequence of str or None
+        Those that may be meant; None: all of them.
 
     Returns
     -------
@@ -32,7 +34,7 @@ def nearest(name: str, names: Sequence[str], /) -> str:
     >>> nearest("lable", ["text", "label"])
     "The nearest column is 'label'"
     """
-    lowered = {other.lower(): other for other in reversed(names)}
+    lowered = {other.lower(): other for other in reversed(names if among is None else among)}
     close = get_close_matches(name.lower(), list(lowered), n=1, cutoff=0.5)
     if close:
         return f"The nearest column is {lowered[close[0]]!r}"
@@ -230,7 +232,7 @@ def check_columns(
             others = [other for other in names if other not in schema.names]
             raise InputError(
                 f"{path}: the column {name!r}, which the model was fitted on, is missing. "
-                f"{nearest(name, others) if others else f'The columns are {enumerate_names(names)}'}; "
+                f"{nearest(name, names, among=others)}; "
                 "give a table with the columns of the fit."
             )
     if ignore_extra or (schema.text and features is None):
@@ -241,5 +243,5 @@ def check_columns(
         if features is None or any(fnmatchcase(name, pattern) for pattern in features):
             raise InputError(
                 f"{path}: the column {name!r} is extra: the model was fitted without it. "
-                "Give a table with the columns of the fit, or ask for extra columns to be ignored."
+                "Give a table with the columns of the fit, or pass --ignore-extra (in Python ignore_extra=True)."
             )

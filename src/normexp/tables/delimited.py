@@ -46,17 +46,20 @@ class DelimitedSource(FrameSource):
         """
         with TextBytes(self.path) as file:
             head = next(_chunks(file), b"")
-        names = tuple(self._parse(head, None, first_row=-1).schema.names)
-        others = [d for d in _DELIMITERS if d != self._delimiter and len(names) == 1 and d in names[0]]
+        header = (
+            head.split(b"\n", 1)[0].decode("utf-8").rstrip("\r")
+        )  # before rows are parsed: decimal commas split them
+        others = [d for d in _DELIMITERS if d in header] if self._delimiter not in header else []
         if others:
             found, wanted = _DELIMITERS[others[0]], _DELIMITERS[self._delimiter]
             name = {"tabs": ", or call it .tsv", "commas": ", or call it .csv"}.get(found, "")
+            points = " and decimal points" if found == "semicolons" else ""
             raise InputError(
-                f"{self.path}: the header is a single column, {names[0][:80]!r}, that holds {found}. "
+                f"{self.path}: the header is a single column, {header.strip(chr(34))[:80]!r}, that holds {found}. "
                 f"{wanted.capitalize()} must stand between the columns of this kind of file; write it with "
-                f"{wanted}{name}."
+                f"{wanted}{points}{name}."
             )
-        return names
+        return tuple(self._parse(head, None, first_row=-1).schema.names)
 
     def frames(self, columns: tuple[str, ...], *, batch_rows: int) -> Iterator[pl.DataFrame]:
         """Rows as text.

@@ -31,6 +31,8 @@ SUFFIXES: Final = {
     ".ft": "fastText lines",
 }
 
+SPREADSHEETS: Final = (".xlsx", ".xls", ".xlsm", ".ods", ".numbers")
+
 
 def open_source(
     path: str | os.PathLike[str],
@@ -85,6 +87,11 @@ def open_source(
         return folder(place, target=target, text=texts, features=patterns)
     if suffix not in SUFFIXES or (compressed and suffix in (".parquet", ".pq", ".npz", ".npy")):
         check_file(place)
+        if suffix in SPREADSHEETS:
+            raise InputError(
+                f"{place}: this is a spreadsheet, of which nobody knows which sheet and rows are meant. Save the sheet "
+                "as CSV (UTF-8, with commas) and give that file."
+            )
         raise InputError(
             f"{place}: the suffix {''.join(suffixes[-2:])!r} is not known. Known are {', '.join(SUFFIXES)} "
             "(text formats also with .gz); rename or convert the file."

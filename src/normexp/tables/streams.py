@@ -10,6 +10,8 @@ from typing import Final
 
 from normexp.base.errors import InputError
 
+_UTF16: Final = (b"\xff\xfe", b"\xfe\xff")  # the byte order marks of both of its kinds
+_LOOKED_AT: Final = 4096  # bytes of the beginning
 BOM: Final = codecs.BOM_UTF8
 _CHUNK_BYTES: Final = 1 << 20
 
@@ -57,6 +59,8 @@ class TextBytes(io.RawIOBase):
         if self._position == 0 and chunk.startswith(BOM):
             self._position = len(BOM)
             chunk = chunk[len(BOM) :] or self._take(size)
+        if self._position == 0 and (chunk.startswith(_UTF16) or b"\0" in chunk[:_LOOKED_AT]):
+            raise InputError(f"{self._path}: {_not_text(chunk)}")
         pending = len(self._decoder.getstate()[0])
         try:
             self._decoder.decode(chunk, final=not chunk)
@@ -104,6 +108,19 @@ class TextBytes(io.RawIOBase):
             raise InputError(
                 f"{self._path}: the compressed file is broken or ends too early. Copy or compress it again."
             ) from None
+
+
+def _not_text(chunk: bytes) -> str:
+    """What begins as no text in UTF-8 does, and what is to be done about it."""
+    if chunk.startswith(_UTF16):
+        return (
+            "this is UTF-16 text, as some spreadsheets save it. Text files must be UTF-8; save it as UTF-8 (for example "
+            "with: iconv -f utf-16 -t utf-8)."
+        )
+    return (
+        "the file holds zero bytes, which no text does: it is of another kind than its name says. Give a text file, or "
+        "the file its right suffix."
+    )
 
 
 def lines(path: Path, /) -> Iterator[str]:
