@@ -279,3 +279,29 @@ def test_bench_refuses_rows_that_cannot_be_split(call, tmp_path):
     table = write(tmp_path / "t.csv", FRUIT + rows(3, kinds=["a", "b", "c"]))
     before = snapshot(tmp_path)
     refused(call("bench", "ovr-ovo", table, "--target", "kind"), ["held"], tmp_path, before)
+
+
+def test_a_column_that_names_its_rows_is_warned_of(call, tmp_path):
+    """Words that come again, running text and few rows are none; the fit goes on, and nothing is said without it."""
+    rng = np.random.default_rng(0)
+    y = np.repeat(["a", "b"], 40)
+    frame = pl.DataFrame(
+        {
+            "id": [f"A{i:03}" for i in range(80)],
+            "again": [f"B{i % 79}" for i in range(80)],
+            "says": [f"row {i}" for i in range(80)],
+            "x": rng.normal(size=80) + (y == "a"),
+            "kind": y,
+        }
+    )
+    frame.write_csv(tmp_path / "t.csv")
+    frame.drop("id").write_csv(tmp_path / "without.csv")
+    frame[20:60].write_csv(tmp_path / "few.csv")
+    for name, warns in (("t.csv", True), ("without.csv", False), ("few.csv", False)):
+        done = call("fit", tmp_path / name, "--target", "kind", "-o", tmp_path / "m.nx", "--plain", "-C", "1")
+        assert done.status == 0, done.err
+        assert ("warning" in done.err) == warns
+        if warns:
+            assert "t.csv: the column 'id' holds another word in each row" in done.err
+            assert "--features" in done.err
+            assert done.err.count("\n") == 1

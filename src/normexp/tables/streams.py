@@ -114,8 +114,8 @@ def _not_text(chunk: bytes) -> str:
     """What begins as no text in UTF-8 does, and what is to be done about it."""
     if chunk.startswith(_UTF16):
         return (
-            "this is UTF-16 text, as some spreadsheets save it. Text files must be UTF-8; save it as UTF-8 (for example "
-            "with: iconv -f utf-16 -t utf-8)."
+            "this is UTF-16 text, as some spreadsheets save it. Text files must be UTF-8; save it as UTF-8 (for "
+            "example with: iconv -f utf-16 -t utf-8)."
         )
     return (
         "the file holds zero bytes, which no text does: it is of another kind than its name says. Give a text file, or "
