@@ -74,9 +74,10 @@ def test_a_read_only_cache_folder_does_no_harm(tmp_path):
 
 
 def test_compiled_code_is_kept_and_found_again(tmp_path):
-    first = run(["-c", PROGRAM], NUMBA_CACHE_DIR=str(tmp_path))
+    compiled = {"NUMBA_CACHE_DIR": str(tmp_path), "NUMBA_DISABLE_JIT": "0"}
+    first = run(["-c", PROGRAM], **compiled)
     kept = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.nbc")}
-    again = run(["-c", PROGRAM], NUMBA_CACHE_DIR=str(tmp_path))
+    again = run(["-c", PROGRAM], **compiled)
     assert first.stdout == again.stdout != ""
     assert any("softmax" in path.name for path in kept)
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.nbc")} == kept

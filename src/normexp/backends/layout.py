@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from normexp.backends.pages import SHELF
-from normexp.base.precision import compute_dtype
+from normexp.base.precision import compute_dtype, is_bfloat16
 from normexp.kernels.cpu.transpose import BROAD, TILE, gather_columns, scatter_columns
 
 BLOCK_ELEMENTS = 1 << 16  # 256 KiB of float32: within a second-level cache, some 50 microseconds of work
@@ -140,6 +140,10 @@ class Rows:
         shape = (block.last - block.first, self.width)
         rows = np.empty(shape, self.dtype) if scratch is None else scratch.take("rows", shape, self.dtype)
         here = self.view[block.a0 : block.a1, :, block.b0 : block.b1]
+        if here.shape[2] > 1 and is_bfloat16(here.dtype):  # bfloat16: first as it lies, then turned, which is quicker
+            wide = np.empty(here.shape, self.dtype) if scratch is None else scratch.take("wide", here.shape, self.dtype)
+            np.copyto(wide, here, casting="unsafe")
+            here = wide
         if here.dtype == self.dtype and here.shape[2] > 1 and here.dtype.kind == "f" and here.flags.aligned:
             gather_columns(here, rows)
         else:
@@ -163,11 +167,15 @@ class Rows:
     def scatter(self, rows: NDArray[Any], block: Block) -> None:
         """Write the rows of a block where they belong."""
         here = self.view[block.a0 : block.a1, :, block.b0 : block.b1]
-        if here.dtype == rows.dtype and here.shape[2] > 1 and here.flags.aligned:
+        if here.shape[2] > 1 and here.dtype == rows.dtype and here.flags.aligned:
             scatter_columns(rows, here)
-        else:
-            with np.errstate(over="ignore", under="ignore"):  # float16 has fewer exponents
-                np.copyto(here.transpose(0, 2, 1), rows.reshape(here.shape[0], here.shape[2], -1), casting="unsafe")
+            return
+        turned: NDArray[Any] = rows.reshape(here.shape[0], here.shape[2], -1).transpose(0, 2, 1)
+        if here.shape[2] > 1 and is_bfloat16(here.dtype):
+            turned = np.empty(here.shape, rows.dtype)
+            scatter_columns(rows, turned)
+        with np.errstate(over="ignore", under="ignore"):  # float16 has fewer exponents
+            np.copyto(here, turned, casting="unsafe")
 
     def empty_like(self, array: NDArray[Any], axes: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
         """An array of the same shape, laid out so that rows lie as they do here."""
