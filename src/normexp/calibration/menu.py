@@ -16,7 +16,7 @@ from normexp.calibration.two_classes import BetaScaling, QuadraticScaling
 FEWEST_ROWS: Final = 20  # with fewer, no gain is beyond doubt
 MOST_VECTOR_ELEMENTS: Final = 50_000_000  # N x K in float64: 400 MB beside the logits
 MOST_MATRIX_CLASSES: Final = 256  # K^2 parameters, each strength and fold some tens of N x K x K products
-MOST_MATRIX_WORK: Final = 100_000_000  # N x K x K of one product
+MOST_MATRIX_WORK: Final = 200_000_000  # N x K x K of one product: half a minute for all strengths and folds
 ROWS_FOR_ISOTONIC: Final = 2000  # free-form maps need many rows
 ENTRY_ROWS_A_CLASS: Final = 2  # a scale and a bias for each class want at least as many rows
 
