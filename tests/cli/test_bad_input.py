@@ -291,6 +291,7 @@ def test_a_column_that_names_its_rows_is_warned_of(call, tmp_path):
             "again": [f"B{i % 79}" for i in range(80)],
             "says": [f"row {i}" for i in range(80)],
             "x": rng.normal(size=80) + (y == "a"),
+            "whole": rng.permutation(80),
             "kind": y,
         }
     )
@@ -305,3 +306,20 @@ def test_a_column_that_names_its_rows_is_warned_of(call, tmp_path):
             assert "t.csv: the column 'id' holds another word in each row" in done.err
             assert "--features" in done.err
             assert done.err.count("\n") == 1
+
+
+def test_row_numbers_and_stray_words_among_numbers_are_warned_of(call, tmp_path):
+    rng = np.random.default_rng(0)
+    y = np.repeat(["a", "b"], 40)
+    size = [f"{value:.3f}" for value in rng.normal(size=80) + (y == "a")]
+    frame = pl.DataFrame({"Id": range(1, 81), "size": size, "x": rng.normal(size=80) + (y == "a"), "kind": y})
+    frame.with_columns(size=pl.Series([*size[:30], "unknown", *size[31:]])).write_csv(tmp_path / "t.csv")
+    frame.drop("Id").write_csv(tmp_path / "clean.csv")
+    fit = ("--target", "kind", "-o", tmp_path / "m.nx", "--plain", "-C", "1")
+    done = call("fit", tmp_path / "t.csv", *fit)
+    assert done.status == 0, done.err
+    assert "t.csv: the column 'Id' holds the numbers of its rows" in done.err
+    assert "the column 'size' holds numbers but for 1 of its 80 values, such as 'unknown'" in done.err
+    clean = call("fit", tmp_path / "clean.csv", *fit)
+    assert clean.status == 0, clean.err
+    assert "warning" not in clean.err

@@ -23,9 +23,8 @@ STRIP = 3 << 16  # logits of a strip that stays in the second-level cache beside
 LINE = 16  # float32 in a line of memory
 BROAD = 1 << 10  # columns of a strip, at most: their running sums stay in that cache too
 PANEL = 1 << 17  # logits of a (K, B) that stays in the second-level cache: 512 KiB
-WIDE = (
-    1 << 12
-)  # columns, at most, of a larger (K, B) that is read whole: what is kept for each leaves the first-level cache
+# Columns, at most, of a larger (K, B) that is read whole: what is kept for each leaves the first-level cache.
+WIDE = 1 << 12
 TALL = 1 << 10  # classes, at most, of a wider one: strips of more are narrow, and no faster than a copy to rows
 PIECES = 8  # of the classes, at most, for the largest logits
 FEW = 16  # one column in so many may be left to the kernels of float64; if more are, no step pays

@@ -118,7 +118,6 @@ def fit(
     from normexp.cli.progress import ProgressBar
     from normexp.report.labelled import as_mapping
     from normexp.tables import open_source, read_costs
-    from normexp.tables.identifiers import in_a_sentence
     from normexp.trusted import TableClassifier, TrustedClassifier
 
     estimator = None
@@ -151,7 +150,7 @@ def fit(
             on_phase=progress.rename,
             on_outside=say,
             on_classes=None if costs is None else costs.check,
-            on_identifiers=lambda names: say(f"warning: {in_a_sentence(table, names)}"),
+            on_doubt=lambda sentence: say(f"warning: {table}: {sentence}"),
         )
     save(model, output)
     if checkpoint is not None:

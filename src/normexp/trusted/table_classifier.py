@@ -17,8 +17,8 @@ from normexp.linear_model import SoftmaxClassifier
 from normexp.report.labelled import Labelled, TrustEvidence
 from normexp.rows import Labels
 from normexp.tables import Predictions, Progress, Schema, Source, TableEncoder
+from normexp.tables.doubts import doubts
 from normexp.tables.encoding import Matrix
-from normexp.tables.identifiers import identifiers
 from normexp.trusted.defaults import default_estimator
 from normexp.trusted.judging import class_index, examples, judge, trust_of
 from normexp.trusted.options import read_cost
@@ -115,7 +115,7 @@ class TableClassifier(ClassifierMixin, BaseEstimator):
         on_phase: Callable[[str], None] | None = None,
         on_outside: Callable[[str], None] | None = None,
         on_classes: Callable[[NDArray[Any]], None] | None = None,
-        on_identifiers: Callable[[list[str]], None] | None = None,
+        on_doubt: Callable[[str], None] | None = None,
     ) -> Self:
         """Learn from every row of a source.
 
@@ -137,8 +137,8 @@ class TableClassifier(ClassifierMixin, BaseEstimator):
             Called with a sentence where the rows stay outside memory.
         on_classes : callable or None
             Called with the classes (K,) before the fit, which it may refuse by an error.
-        on_identifiers : callable or None
-            Called with the names of columns that name their rows, where there are any; looked for in memory only.
+        on_doubt : callable or None
+            Called with a sentence for each column that is hardly what it seems; looked for in memory only.
 
         Returns
         -------
@@ -166,7 +166,7 @@ class TableClassifier(ClassifierMixin, BaseEstimator):
             rows: Any
             params: dict[str, Any] = {}
             if outside is None:
-                encoder, rows, classes, index = self._in_memory(source, schema, progress, on_identifiers)
+                encoder, rows, classes, index = self._in_memory(source, schema, progress, on_doubt)
             else:
                 self._refuse_what_needs_memory(source)
                 learned = outside.learn(self.seed)
@@ -201,14 +201,15 @@ class TableClassifier(ClassifierMixin, BaseEstimator):
         return self
 
     def _in_memory(
-        self, source: Source, schema: Schema, progress: Progress | None, on_identifiers: Any
+        self, source: Source, schema: Schema, progress: Progress | None, on_doubt: Callable[[str], None] | None
     ) -> tuple[TableEncoder, Matrix, NDArray[Any], NDArray[np.intp]]:
         """All rows at once: the encoding, the encoded rows, the classes and each row's index."""
         block = source.read(schema, with_target=True, progress=progress)
         if block.target is None:
             raise InputError(f"{source.path}: the classes are needed to fit. Name the target column.")
-        if on_identifiers is not None and (named := identifiers(block.features, schema)):
-            on_identifiers(named)
+        if on_doubt is not None:
+            for doubt in doubts(block.features, schema):
+                on_doubt(doubt)
         classes, index = np.unique(block.target, return_inverse=True)
         encoder = TableEncoder(schema, seed=self.seed)
         return encoder, encoder.fit_transform(block.features), classes, index.astype(np.intp)
