@@ -136,3 +136,21 @@ def test_classes_that_overlap_and_have_no_sure_row_need_no_program(monkeypatch):
     assert fitted(X, y).solution_.converged
     with pytest.raises(AssertionError):  # the test of the test
         fitted(*one_class_apart())
+
+
+def test_sure_rows_of_overlapping_classes_need_no_program(monkeypatch):
+    """A Newton step that moves nothing shows the optimum; the program took a hundred times as long as such a fit."""
+
+    def refuse(*_args, **_kwargs):
+        raise AssertionError("the program was asked")
+
+    monkeypatch.setattr("normexp.solvers.fit.separation_of", refuse)
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(500, 2))
+    y = (3.0 * X[:, 0] + rng.logistic(size=500) > 0).astype(int)
+    model = SoftmaxClassifier(penalty=None).fit(X, y)
+    assert model.predict_proba(X).max() > 0.9999
+    assert model.solution_.converged
+    X[:, 1] = (y == 1) * (np.arange(500) < 40)  # of the rows with a 1 there all belong to one class
+    with pytest.raises(AssertionError, match="the program was asked"):
+        SoftmaxClassifier(penalty=None).fit(X, y)

@@ -148,7 +148,7 @@ def _conjugate_gradients(objective: Objective, preconditioner: Preconditioner, p
     taken_for = rest_solved = previous = rest.dot(solved)  # direction' M direction
     stop = forcing_at(point.value, rest_solved, _LOOSEST) ** 2 * rest_solved
     is_close = goal > 0.0 and objective.damping == 0.0 and 0.5 * rest_solved <= _CLOSE * abs(point.value)
-    decrease = 0.0
+    decrease, flat = 0.0, 0.0 if objective.penalised else _NO_CURVATURE
     halved_at, half = 0, 0.25 * rest_solved
     for inner in range(MAX_INNER):
         if rest_solved <= 0.0 or (not is_close and rest_solved <= stop):
@@ -162,7 +162,7 @@ def _conjugate_gradients(objective: Objective, preconditioner: Preconditioner, p
             direction, taken_for = solved.plus(direction, turned), rest_solved + turned**2 * taken_for
         curved = Vector(*objective.curvature_along(*direction))
         bend = direction.dot(curved)
-        if bend <= _NO_CURVATURE * taken_for or inner - halved_at > _STALLED:  # rounding has eaten the direction
+        if bend <= flat * taken_for or inner - halved_at > _STALLED:  # rounding has eaten the direction
             return Inner(step, decrease, inner + 1, stalled=True)
         length = rest_solved / bend
         step = step.plus(direction, length)

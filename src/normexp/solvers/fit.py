@@ -25,6 +25,8 @@ F64 = NDArray[np.float64]
 _FEATURES_PER_ROW = 2
 # Endings without a penalty that a separation of classes may have brought about.
 _DOUBTFUL = (Outcome.GRADIENT, Outcome.FLAT, Outcome.STUCK, Outcome.GROWING)
+# A Newton step that moves no score by more leads to an optimum nearby; where there is none, it moves some by about 1.
+_STILL = 0.1
 
 
 def fit_softmax_regression(
@@ -84,13 +86,22 @@ def fit_softmax_regression(
     fitted = on_the_tables_scale(ending, centre, scale, fit_intercept, objective.n_passes, seconds)
     if not np.any(ridge) and ending.outcome in _DOUBTFUL:
         separated = ending.outcome is Outcome.GROWING
-        if separated or looks_separated(X, target, weight, fitted.coef, fitted.intercept, tol):
+        looks = separated or looks_separated(X, target, weight, fitted.coef, fitted.intercept, tol)
+        if looks and not _is_near(problem, objective, ending):
             lie = separation_of(
                 X, target, weight, n_classes=n_classes, fit_intercept=fit_intercept, centre=centre, scale=scale
             )
             outcome = decided(ending.outcome, lie)
             fitted = fitted._replace(solution=replace(fitted.solution, outcome=outcome))
     return fitted
+
+
+def _is_near(problem: Problem[Any], objective: SoftmaxObjective, ending: Ending) -> bool:
+    """Whether one more Newton step would hardly move a score: then there is an optimum, and no need of a program."""
+    inner = problem.newton_step(objective.at(ending.coef, ending.shift), refit=True)
+    step = inner.step
+    moved = (float(np.abs(block.affine(step.coef, step.shift)).max(initial=0.0)) for block in objective.rows.blocks())
+    return not inner.stalled and max(moved, default=0.0) <= _STILL
 
 
 def on_the_tables_scale(

@@ -22,6 +22,9 @@ _MAX_UNKNOWNS = 2000
 # numbers stay below 256 MB. Of more classes each keeps its unsure rows (again) after a step of more than so many.
 _PATIENCE = 25
 _FIRST_PATIENCE, _NEXT_PATIENCE = 1, 3
+# After a step of more inner iterations than one for each 30 unknowns, the Hessian of a sample is formed from all rows:
+# one product of matrices, which takes as long as so many passes.
+_UNKNOWNS_PER_PASS, _LEAST_PATIENCE = 30, 8
 _MAX_BLOCK_NUMBERS = 1 << 25
 # From so many classes on sparse rows get a diagonal for each: turning the classes costs more than their products.
 _MANY_CLASSES = 100
@@ -35,6 +38,7 @@ class Metric:
         rows = objective.rows
         self._sample, fits_hessian = _hessian_plan(rows.n_rows, rows.n_features, objective.n_scores)
         self._use_hessian = fits_hessian and not rows.is_sparse
+        self._unknowns = objective.n_scores * (rows.n_features + 1)
         self._dense = rows.n_features <= _MAX_DENSE_FEATURES
         self._may_block = (
             self._dense
@@ -69,6 +73,8 @@ class Metric:
             return self._class_rows
         if self._objective.rows.is_sparse and not self._dense and objective.n_scores >= _MANY_CLASSES:
             return fit_class_diagonals(objective)
+        if self._use_hessian and last_inner > max(_LEAST_PATIENCE, self._unknowns // _UNKNOWNS_PER_PASS):
+            self._sample = objective.rows.n_rows  # rare features make a sample a poor guide
         wanted = self._sample if self._use_hessian else rows_for_moments(objective.rows.n_features)
         if self._dense and self._floor is None and is_sampled(objective, wanted):
             self._floor = plain_moments(objective)
