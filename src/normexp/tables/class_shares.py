@@ -1,7 +1,5 @@
 """How often each class came where a model was trained, from a small table with a line for each class."""
 
-import csv
-import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +10,7 @@ from numpy.typing import NDArray
 
 from normexp.base.errors import InputError
 from normexp.tables.choosing import enumerate_names
+from normexp.tables.small_tables import parse_number, read_lines
 
 _NAMED: Final = 6  # classes in a sentence
 
@@ -47,23 +46,9 @@ def read_class_shares(path: Path, classes: Sequence[str], /) -> NDArray[np.float
     >>> read_class_shares(path, ["ham", "spam"])
     array([0.75, 0.25])
     """
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"{path}: byte {error.start} is no UTF-8 text; a CSV file of classes and their shares would be right. Save "
-            "it as CSV (UTF-8)."
-        ) from None
-    reader = csv.reader(io.StringIO(text), delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
-    try:
-        lines = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if any(map(str.strip, row))]
-    except csv.Error as error:
-        raise InputError(
-            f"{path}: line {reader.line_num} is no CSV ({error}); mend it, or save the table anew."
-        ) from None
     found: dict[str, float] = {}
-    for place, (line, row) in enumerate(lines):
-        share = _number(row[1]) if len(row) == 2 else math.nan
+    for place, (line, row) in enumerate(read_lines(path, "classes and their shares")):
+        share = parse_number(row[1]) if len(row) == 2 else math.nan
         if place == 0 and len(row) == 2 and math.isnan(share):
             continue  # the header
         if len(row) != 2 or not 0 < share < math.inf:
@@ -87,11 +72,3 @@ def read_class_shares(path: Path, classes: Sequence[str], /) -> NDArray[np.float
         )
     shares = np.array([found[name] for name in classes])
     return np.asarray(shares / shares.sum())
-
-
-def _number(cell: str) -> float:
-    """The number that a cell holds, NaN where it holds none."""
-    try:
-        return float(cell)
-    except ValueError:
-        return math.nan

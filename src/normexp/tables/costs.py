@@ -1,7 +1,5 @@
 """What each decision costs, from a small table with the names of the classes on two sides."""
 
-import csv
-import io
 import math
 from collections.abc import Iterable
 from pathlib import Path
@@ -9,6 +7,7 @@ from typing import Any, Final, final
 
 from normexp.base.errors import InputError
 from normexp.tables.choosing import enumerate_names
+from normexp.tables.small_tables import parse_number, read_lines
 
 REFUSED: Final = "unknown"  # what a row is called that no class is given to
 _NAMED: Final = 6  # classes in a sentence
@@ -113,20 +112,7 @@ def read_costs(path: Path, /) -> Costs:
     >>> read_costs(path)["ham"]
     {'ham': 0.0, 'spam': 10.0, 'unknown': 2.0}
     """
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"{path}: byte {error.start} is no UTF-8 text; a CSV file of costs would be right. Save it as CSV (UTF-8)."
-        ) from None
-    separator = "\t" if path.suffix.lower() == ".tsv" else ","
-    reader = csv.reader(io.StringIO(text), delimiter=separator)
-    try:
-        lines = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if any(map(str.strip, row))]
-    except csv.Error as error:
-        raise InputError(
-            f"{path}: line {reader.line_num} is no CSV ({error}); mend it, or save the table anew."
-        ) from None
+    lines = read_lines(path, "costs")
     if len(lines) < 2 or len(lines[0][1]) < 2:
         raise InputError(
             f"{path}: this is no table of costs; a header with the decisions and a row for each true class, its name "
@@ -158,10 +144,7 @@ def _once(path: Path, names: list[str], what: str) -> None:
 
 def _number(path: Path, line: int, name: str, cell: str) -> float:
     """A finite number."""
-    try:
-        cost = float(cell)
-    except ValueError:
-        cost = math.nan
+    cost = parse_number(cell)
     if not math.isfinite(cost):
         raise InputError(
             f"{path}: line {line} holds {cell!r} in the column {name!r}; a finite number, the cost, would be right."
