@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from normexp.backends.pieces import in_pieces
 from normexp.kernels.cpu import curvature as _curvature
 from normexp.kernels.cpu import sparse as _sparse
 
@@ -26,7 +27,8 @@ def residual(
 ) -> tuple[float, float]:
     """Turn scores into weighted residuals in place, store probabilities, return the sums of loss and entropy."""
     kernel = _curvature.residual_binary if scores.shape[1] == 1 else _curvature.residual_rows
-    loss, entropy = kernel(scores, target, weight, prob)
+    sums = in_pieces(scores.shape, lambda rows: kernel(scores[rows], target[rows], weight[rows], prob[rows]))
+    loss, entropy = np.sum(sums, axis=0)
     return float(loss), float(entropy)
 
 
@@ -38,7 +40,7 @@ def tangent_product(
     q is p, moved towards the label by ``damping`` in [0, 1].
     """
     kernel = _curvature.curvature_binary if tangent.shape[1] == 1 else _curvature.curvature_rows
-    kernel(tangent, prob, target, weight, damping)
+    in_pieces(tangent.shape, lambda rows: kernel(tangent[rows], prob[rows], target[rows], weight[rows], damping))
 
 
 def losses_along(
@@ -49,9 +51,14 @@ def losses_along(
     lengths: NDArray[np.float64],
 ) -> NDArray[np.float64]:
     """Weighted sums of the loss at scores + length * tangent, one for each length."""
-    out = np.zeros(len(lengths))
-    _curvature.losses_along(scores, tangent, target, weight, lengths, out)
-    return out
+    kernel = _curvature.losses_along_binary if scores.shape[1] == 1 else _curvature.losses_along
+
+    def part(rows: slice) -> NDArray[np.float64]:
+        out = np.zeros(len(lengths))
+        kernel(scores[rows], tangent[rows], target[rows], weight[rows], lengths, out)
+        return out
+
+    return np.asarray(np.sum(in_pieces(scores.shape, part), axis=0))
 
 
 def class_moments(

@@ -45,8 +45,11 @@ class Block(ABC):
         """Scores x_tilde @ coef + shift: coef (D, K), shift (K,) -> (n, K), fresh and C-contiguous."""
 
     @abstractmethod
-    def adjoint(self, residual: Floats) -> NDArray[np.float64]:
-        """Sum of outer products, x_tilde' @ residual: residual (n, K) -> (D, K)."""
+    def adjoint(self, residual: Floats, precision: Any = np.float64) -> NDArray[Any]:
+        """Sum of outer products, x_tilde' @ residual: residual (n, K) -> (D, K).
+
+        In this precision where the block is all rows, in float64 where it is one of many that are added.
+        """
 
     @abstractmethod
     def gram(self, weight: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -56,7 +59,7 @@ class Block(ABC):
     def column_moments(self, weight: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Weighted sums of x_tilde and of its squares, two arrays (D,)."""
 
-    def column_squares(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    def column_squares(self, weights: Floats) -> Floats:
         """Sums of squares of x_tilde's columns, weighted by each column of weights: (n, K) -> (D, K)."""
         return np.asarray(np.square(self.table()).T @ weights, dtype=np.float64)
 
@@ -82,7 +85,7 @@ class RowBlocks(ABC):
         """Return the same rows with their columns centred and scaled."""
 
     def for_curvature(self) -> "RowBlocks":
-        """Return the same rows in the precision that Hessian products need: that of the table, not more."""
+        """Return the same rows in the precision that Hessian products need: not more than that of the table."""
         return self
 
     @abstractmethod

@@ -18,13 +18,15 @@ from normexp.rows.blocks import Block, Floats, Parts, RowBlocks, ordered_sum
 _BLOCK_NUMBERS = 1 << 19
 # Tables up to this size are centred and scaled once, in a copy; larger ones block by block, without a copy.
 _COPY_NUMBERS = 1 << 22
+# From so many scores on Hessian products of sparse rows wait for memory: they take float32, half of it.
+_NARROW_NUMBERS = 1 << 24
 
 
 def row_blocks(X: Any, n_outputs: int) -> RowBlocks:
     """Blocks over an array (N, D) or a SciPy CSR matrix, for scores of n_outputs columns."""
     if sparse.issparse(X):
         as_rows: Any = X
-        return SparseRows(as_rows.tocsr())
+        return SparseRows(as_rows.tocsr(), n_outputs)
     return DenseRows(X, n_outputs)
 
 
@@ -72,7 +74,7 @@ class DenseBlock(Block):
         scores += shift
         return scores
 
-    def adjoint(self, residual: Floats) -> NDArray[np.float64]:
+    def adjoint(self, residual: Floats, precision: Any = np.float64) -> NDArray[Any]:  # noqa: ARG002  (one of many)
         product = self._values.T @ residual.astype(self._values.dtype, copy=False)
         return product.astype(np.float64, copy=False)
 
@@ -195,9 +197,9 @@ class SparseBlock(Block):
         scores += shift
         return scores
 
-    def adjoint(self, residual: Floats) -> NDArray[np.float64]:
+    def adjoint(self, residual: Floats, precision: Any = np.float64) -> NDArray[Any]:
         product = curvature.csr_dot(self.transposed, np.ascontiguousarray(residual), self.pool, self.parts)
-        total: NDArray[np.float64] = np.asarray(product, dtype=np.float64)
+        total: NDArray[Any] = product.astype(precision, copy=False)
         if self.scale is not None and self.centre is not None:
             total -= np.outer(self.centre, residual.sum(axis=0, dtype=np.float64))
             total /= self.scale[:, None]
@@ -223,9 +225,9 @@ class SparseBlock(Block):
             sums = (sums - total * self.centre) / self.scale
         return sums, squares
 
-    def column_squares(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    def column_squares(self, weights: Floats) -> Floats:
         squared: Any = self.transposed.multiply(self.transposed).tocsr()
-        total = np.asarray(curvature.csr_dot(squared, weights, self.pool, self.parts), dtype=np.float64)
+        total = curvature.csr_dot(squared, weights, self.pool, self.parts)
         if self.scale is not None and self.centre is not None:
             crossed = curvature.csr_dot(self.transposed, weights, self.pool, self.parts)
             total -= 2 * self.centre[:, None] * crossed
@@ -238,13 +240,25 @@ class SparseBlock(Block):
 
 
 class SparseRows(RowBlocks):
-    """A CSR matrix (N, D) in memory; centring is implicit, so it stays sparse. One block, its products threaded."""
+    """A CSR matrix (N, D) in memory; centring is implicit, so it stays sparse. One block, its products threaded.
+
+    Parameters
+    ----------
+    X : csr_matrix (N, D)
+    n_outputs : int
+        Number of score columns.
+    centre, scale : ndarray (D,), optional
+        The affine map of the columns.
+    transposed : csr_matrix (D, N), optional
+        The columns, where they are at hand.
+    """
 
     is_sparse = True
 
     def __init__(
         self,
         X: "sparse.csr_matrix",
+        n_outputs: int,
         *,
         centre: NDArray[np.float64] | None = None,
         scale: NDArray[np.float64] | None = None,
@@ -253,6 +267,7 @@ class SparseRows(RowBlocks):
         self.n_rows, self.n_features = X.shape
         self.dtype = X.dtype
         self.precision = np.dtype(np.float64)
+        self._outputs = n_outputs
         parts = get_num_threads() if X.nnz > 1 << 16 else 1
         self._block = SparseBlock(
             rows=slice(0, self.n_rows),
@@ -270,7 +285,21 @@ class SparseRows(RowBlocks):
     def seen_through(self, centre: NDArray[np.float64], scale: NDArray[np.float64]) -> "SparseRows":
         if not centre.any() and np.all(scale == 1.0):
             return self
-        return SparseRows(self._block.matrix, centre=centre, scale=scale, transposed=self._block.transposed)
+        block = self._block
+        return SparseRows(block.matrix, self._outputs, centre=centre, scale=scale, transposed=block.transposed)
+
+    def for_curvature(self) -> "SparseRows":
+        block = self._block
+        if self.dtype == np.float32 or self.n_rows * self._outputs < _NARROW_NUMBERS:
+            return self
+        narrow: Any = block.matrix.astype(np.float32)
+        return SparseRows(
+            narrow,
+            self._outputs,
+            centre=block.centre,
+            scale=block.scale,
+            transposed=block.transposed.astype(np.float32),
+        )
 
     def sum(self, fn: Callable[[Block], Parts]) -> Parts:
         return fn(self._block)

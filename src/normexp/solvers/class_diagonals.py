@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from normexp.backends.pieces import in_pieces
 from normexp.rows import Block
 from normexp.solvers.objective import SoftmaxObjective
 from normexp.solvers.preconditioner import Preconditioner
@@ -31,22 +32,37 @@ class ClassDiagonals(Preconditioner):
 
     def solve(self, coef: F64, shift: F64) -> tuple[F64, F64]:
         turned = (shift - shift.mean()) * self.shift  # a common shift has no curvature
-        return coef * self.coef, turned - turned.mean()
+        solved = np.empty_like(coef)
+        in_pieces(coef.shape, lambda rows: np.multiply(coef[rows], self.coef[rows], out=solved[rows]))
+        return solved, turned - turned.mean()
 
 
 def fit_class_diagonals(objective: SoftmaxObjective) -> ClassDiagonals:
     """Sum the diagonal at the objective's current probabilities: one pass over the rows."""
 
-    def part(block: Block) -> tuple[F64, F64]:
-        weight = objective.curved_prob(block.rows)
-        weight *= 1.0 - weight
-        weight *= objective.weight[block.rows, None]
-        return block.column_squares(weight), weight.sum(axis=0)
+    def part(block: Block) -> tuple[NDArray[np.floating], F64]:
+        first, count = block.rows.start, block.rows.stop - block.rows.start
+        weights = np.empty((count, objective.n_scores), objective.prob.dtype)
+
+        def fill(rows: slice) -> F64:
+            here = slice(first + rows.start, first + rows.stop)
+            bent = objective.curved_prob(here)
+            bent *= 1.0 - bent
+            bent *= objective.weight[here, None]
+            weights[rows] = bent
+            return np.asarray(bent.sum(axis=0))
+
+        bends = in_pieces(weights.shape, fill)
+        return block.column_squares(weights), np.sum(bends, axis=0)
 
     diagonal, shift = objective.curved_rows.sum(part)
     objective.n_passes += 1
-    diagonal += objective.ridge[:, None]
-    np.maximum(diagonal, 1e-12 * max(float(diagonal.max(initial=0.0)), _TINY), out=diagonal)
-    np.reciprocal(diagonal, out=diagonal)
+    least = 1e-12 * max(float(diagonal.max(initial=0.0)), _TINY)
+    inverse = np.empty(diagonal.shape, np.float32)
+
+    def invert(rows: slice) -> None:
+        inverse[rows] = 1.0 / np.maximum(diagonal[rows] + objective.ridge[rows, None], least)
+
+    in_pieces(diagonal.shape, invert)
     shift = np.maximum(shift, 1e-6 * max(float(shift.max(initial=0.0)), _TINY))
-    return ClassDiagonals(diagonal.astype(np.float32), 1.0 / shift)
+    return ClassDiagonals(inverse, 1.0 / shift)

@@ -1,17 +1,20 @@
 """Softmax regression in the space of its coefficients: preconditioned conjugate gradients."""
 
-from typing import NamedTuple, Protocol
+from functools import partial
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from normexp.backends.pieces import LARGE, in_pieces
 from normexp.solvers.function import Objective, Point
 from normexp.solvers.metric import Metric
 from normexp.solvers.objective import SoftmaxObjective
 from normexp.solvers.preconditioner import Preconditioner, cholesky_solve, regularised_cholesky
-from normexp.solvers.problem import LENGTHS, MAX_INNER, Inner, Problem, best_length, forcing_at
+from normexp.solvers.problem import MAX_INNER, Inner, Problem, best_length, forcing_at
 
 F64 = NDArray[np.float64]
+Floats = NDArray[np.floating]
 
 # Conjugate gradients whose residual does not halve in so many iterations have lost to rounding.
 _STALLED = 50
@@ -27,18 +30,36 @@ _LOOSEST = 0.3
 
 
 class Vector(NamedTuple):
-    """A direction in the space of (coef, shift)."""
+    """A direction in the space of (coef, shift); ``add`` and ``turn`` work in place, large ones piece by piece."""
 
-    coef: F64
+    coef: NDArray[Any]
     shift: F64
 
     def dot(self, other: "Vector") -> float:
         """Inner product."""
-        return float(np.vdot(self.coef, other.coef) + np.vdot(self.shift, other.shift))
+        parts = in_pieces(self.coef.shape, lambda rows: float(np.vdot(self.coef[rows], other.coef[rows])))
+        return sum(parts) + float(np.vdot(self.shift, other.shift))
 
-    def plus(self, other: "Vector", times: float) -> "Vector":
+    def add(self, other: "Vector", times: float) -> None:
         """Self + times * other."""
-        return Vector(self.coef + times * other.coef, self.shift + times * other.shift)
+
+        def part(rows: slice) -> None:
+            here = self.coef[rows]  # a view
+            here += times * other.coef[rows]
+
+        in_pieces(self.coef.shape, part)
+        self.shift[...] += times * other.shift
+
+    def turn(self, other: "Vector", times: float) -> None:
+        """Times * self + other."""
+
+        def part(rows: slice) -> None:
+            here = self.coef[rows]
+            here *= times
+            here += other.coef[rows]
+
+        in_pieces(self.coef.shape, part)
+        self.shift[...] = times * self.shift + other.shift
 
 
 class FitsPreconditioner(Protocol):
@@ -109,16 +130,23 @@ class CoefficientSpace(Problem[Point]):
         return self._at(point, inner, 1.0)
 
     def cut(self, point: Point, inner: Inner) -> Point:
-        values = self._objective.values_along(point, inner.step.coef, inner.step.shift, LENGTHS)
-        return self._at(point, inner, best_length(values, point.value))
+        step = inner.step
+        length = best_length(partial(self._objective.values_along, point, step.coef, step.shift), point.value)
+        return self._at(point, inner, length)
 
     def _at(self, point: Point, inner: Inner, length: float) -> Point:
-        coef = point.coef + length * inner.step.coef
-        if self._objective.n_scores > 1:
-            # What rounding moves all classes alike is taken out: no score sees it, only the penalty does, and
-            # preconditioners leave that direction out.
-            coef -= coef.mean(axis=1, keepdims=True)
-        return self._objective.at(coef, point.shift + length * inner.step.shift)
+        coef, step = np.empty_like(point.coef), inner.step
+
+        def part(rows: slice) -> None:
+            moved = np.multiply(length, step.coef[rows], out=coef[rows], dtype=np.float64)
+            moved += point.coef[rows]
+            if self._objective.n_scores > 1:
+                # What rounding moves all classes alike is taken out: no score sees it, only the penalty does, and
+                # preconditioners leave that direction out.
+                moved -= moved.mean(axis=1, keepdims=True)
+
+        in_pieces(coef.shape, part)
+        return self._objective.at(coef, point.shift + length * step.shift)
 
     def settled(self, point: Point) -> Point:
         return point
@@ -142,8 +170,10 @@ def _conjugate_gradients(objective: Objective, preconditioner: Preconditioner, p
     hardest (``Objective.mixture``), is then solved for exactly.
     """
     goal = _MARGIN * tol * abs(point.value) if tol >= _FINE and objective.penalised else 0.0
-    step = Vector(np.zeros_like(point.grad_coef), np.zeros_like(point.grad_shift))
-    rest = Vector(-point.grad_coef, -point.grad_shift)
+    # Directions may be as narrow as the Hessian products are, where that saves memory worth the name.
+    precision = objective.working if point.coef.size >= LARGE else np.dtype(np.float64)
+    step = Vector(np.zeros(point.coef.shape, precision), np.zeros_like(point.shift))
+    rest = Vector(np.negative(point.grad_coef, dtype=precision, casting="same_kind"), -point.grad_shift)
     solved = direction = Vector(*preconditioner.solve(*rest))
     taken_for = rest_solved = previous = rest.dot(solved)  # direction' M direction
     stop = forcing_at(point.value, rest_solved, _LOOSEST) ** 2 * rest_solved
@@ -153,26 +183,33 @@ def _conjugate_gradients(objective: Objective, preconditioner: Preconditioner, p
     for inner in range(MAX_INNER):
         if rest_solved <= 0.0 or (not is_close and rest_solved <= stop):
             return Inner(step, decrease, inner)
-        if is_close and 0.5 * float(np.vdot(rest.coef, rest.coef / objective.ridge[:, None])) <= goal:
+        if is_close and _gap_left(rest.coef, objective.ridge) <= goal:
             settled = _settled_shifts(objective, rest.shift)
             decrease += 0.5 * float(settled @ rest.shift)
             return Inner(Vector(step.coef, step.shift + settled), decrease, inner)
         if inner > 0:
             turned = rest_solved / previous
-            direction, taken_for = solved.plus(direction, turned), rest_solved + turned**2 * taken_for
+            direction.turn(solved, turned)
+            taken_for = rest_solved + turned**2 * taken_for
         curved = Vector(*objective.curvature_along(*direction))
         bend = direction.dot(curved)
         if bend <= flat * taken_for or inner - halved_at > _STALLED:  # rounding has eaten the direction
             return Inner(step, decrease, inner + 1, stalled=True)
         length = rest_solved / bend
-        step = step.plus(direction, length)
+        step.add(direction, length)
         decrease += 0.5 * length * rest_solved
-        rest = rest.plus(curved, -length)
+        rest.add(curved, -length)
         solved = Vector(*preconditioner.solve(*rest))
         previous, rest_solved = rest_solved, rest.dot(solved)
         if rest_solved < half:
             halved_at, half = inner, 0.25 * rest_solved
     return Inner(step, decrease, MAX_INNER)
+
+
+def _gap_left(rest: Floats, ridge: F64) -> float:
+    """The dual gap that a residual of the coefficients leaves where the quadratic model is exact."""
+    parts = in_pieces(rest.shape, lambda rows: float(np.vdot(rest[rows], rest[rows] / ridge[rows, None])))
+    return 0.5 * sum(parts)
 
 
 def _settled_shifts(objective: Objective, rest: F64) -> F64:

@@ -3,10 +3,12 @@
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from normexp.backends.pieces import in_pieces
 from normexp.rows import RowBlocks
 
 F64 = NDArray[np.float64]
@@ -78,6 +80,11 @@ class Objective(ABC):
     def shift_covariance(self) -> F64:
         """Block of the Hessian at the last point that belongs to the shifts, sum_i s_i (diag(p_i) - p_i p_i')."""
 
+    @property
+    @abstractmethod
+    def working(self) -> np.dtype[Any]:
+        """Precision of the Hessian products."""
+
     @abstractmethod
     def sharpen(self) -> bool:
         """Take Hessian products in float64 from the next evaluation on; whether they were not before."""
@@ -111,22 +118,32 @@ class Objective(ABC):
     def _point(self, coef: F64, shift: F64, sums: tuple[float, float, F64, F64]) -> Point:
         """Join what a pass summed, (loss, entropy, pull, gradient of the shifts), with the penalty."""
         loss, entropy, pull, grad_shift = sums
-        penalised = self.ridge[:, None] * coef
+        grad_coef = np.empty(coef.shape)
+
+        def part(rows: slice) -> float:
+            penalised = self.ridge[rows, None] * coef[rows]
+            np.add(pull[rows], penalised, out=grad_coef[rows])
+            return float(np.vdot(penalised, coef[rows]))
+
         return Point(
             coef=coef,
             shift=shift,
-            value=float(loss + 0.5 * np.vdot(penalised, coef)),
+            value=float(loss + 0.5 * sum(in_pieces(coef.shape, part))),
             entropy=float(entropy),
             pull=pull,
-            grad_coef=pull + penalised,
+            grad_coef=grad_coef,
             grad_shift=grad_shift if self.fit_intercept else np.zeros_like(grad_shift),
         )
 
     def _values(self, losses: F64, point: Point, coef: F64, lengths: F64) -> F64:
         """Losses along a direction with the penalty there."""
-        ridge = self.ridge[:, None]
-        flat = float(np.sum(ridge * point.coef * point.coef))
-        cross, bend = float(np.sum(ridge * point.coef * coef)), float(np.sum(ridge * coef * coef))
+
+        def part(rows: slice) -> tuple[float, float, float]:
+            here, along = point.coef[rows], coef[rows]
+            held, moved = self.ridge[rows, None] * here, self.ridge[rows, None] * along
+            return float(np.vdot(held, here)), float(np.vdot(held, along)), float(np.vdot(moved, along))
+
+        flat, cross, bend = np.sum(in_pieces(coef.shape, part), axis=0)
         return np.asarray(losses + 0.5 * (flat + 2 * lengths * cross + lengths**2 * bend))
 
     def dual_bound(self, point: Point) -> float:
@@ -143,11 +160,15 @@ class Objective(ABC):
         if not self.penalised:
             return -np.inf
         share, mixed, entropy = self.mixture(point.grad_shift, point.entropy)
-        pull = point.pull
-        if share > 0.0:
-            column_sum, class_sum = self.origin()
-            pull = (1 - share) * pull + share * (column_sum[:, None] * mixed - class_sum)
-        return entropy - 0.5 * float(np.vdot(pull, pull / self.ridge[:, None]))
+        column_sum, class_sum = self.origin() if share > 0.0 else (None, None)
+
+        def part(rows: slice) -> float:
+            pull = point.pull[rows]
+            if column_sum is not None and class_sum is not None:
+                pull = (1 - share) * pull + share * (column_sum[rows, None] * mixed - class_sum[rows])
+            return float(np.vdot(pull, pull / self.ridge[rows, None]))
+
+        return entropy - 0.5 * sum(in_pieces(point.pull.shape, part))
 
     def mixture(self, grad_shift: F64, entropy: float) -> tuple[float, F64, float]:
         """Return t, r (a column for each score) and the entropy of the mixture that ``dual_bound`` explains."""

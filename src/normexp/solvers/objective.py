@@ -8,10 +8,13 @@ Shapes: V is (D, S), c is (S,). For two classes S = 1 and the one score is that 
 class 0; for K > 2 classes S = K. P, the probabilities, is the only array of N x S numbers held.
 """
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 from normexp.backends import curvature
+from normexp.backends.pieces import in_pieces
 from normexp.rows import Block, RowBlocks
 from normexp.solvers.function import Objective, Point, summed_covariance, towards_labels, weighted_labels
 
@@ -46,13 +49,17 @@ class SoftmaxObjective(Objective):
         self.damping = 0.0
         self.total_weight = float(weight.sum())
         self.class_weight = np.bincount(target, weights=weight, minlength=n_classes).astype(np.float64, copy=False)
-        self._prob = np.empty((rows.n_rows, self.n_scores), dtype=rows.dtype)
+        self._prob = np.empty((rows.n_rows, self.n_scores), dtype=self.curved_rows.dtype)
         self._origin_pull: tuple[F64, F64] | None = None
 
     @property
     def prob(self) -> NDArray[np.floating]:
         """Probabilities at the point evaluated last, (N, S)."""
         return self._prob
+
+    @property
+    def working(self) -> np.dtype[Any]:
+        return np.dtype(self._prob.dtype)
 
     def sharpen(self) -> bool:
         """Take Hessian products in float64 from the next evaluation on; whether they were not before."""
@@ -91,13 +98,18 @@ class SoftmaxObjective(Objective):
             tangent = block.affine(narrow_coef, narrow_shift)
             rows = block.rows
             curvature.tangent_product(tangent, self._prob[rows], self.target[rows], self.weight[rows], self.damping)
-            return block.adjoint(tangent), tangent.sum(axis=0, dtype=np.float64)
+            return block.adjoint(tangent, working), tangent.sum(axis=0, dtype=np.float64)
 
         along_coef, along_shift = self.curved_rows.sum(part)
         self.n_passes += 1
         if not self.fit_intercept:
             along_shift = np.zeros_like(along_shift)
-        return along_coef + self.ridge[:, None] * coef, along_shift
+
+        def penalised(rows: slice) -> None:
+            along_coef[rows] += self.ridge[rows, None] * coef[rows]
+
+        in_pieces(coef.shape, penalised)
+        return along_coef, along_shift
 
     def hessian(self) -> F64:
         """Form the Hessian of the losses at the last point, ((D + 1) S, (D + 1) S), feature by feature, shifts last."""

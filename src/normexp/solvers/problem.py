@@ -6,6 +6,7 @@ Two spaces: the coefficients themselves (``coefficient_space``), and one number 
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import numpy as np
@@ -17,7 +18,8 @@ F64 = NDArray[np.float64]
 FORCING, EXACT = 0.1, 1e-3
 MAX_INNER = 250
 TINY = float(np.finfo(float).tiny)
-LENGTHS = 2.0 ** -np.arange(0.0, 14.0, 0.5)
+# Lengths of a step that are tried when the whole of it brings too little, in the order in which they are tried.
+LENGTHS = tuple(2.0 ** -np.arange(first, first + 5.0, 0.5) for first in (0.0, 5.0, 10.0))
 
 
 class Inner(NamedTuple):
@@ -94,7 +96,18 @@ def forcing_at(value: float, gradient_square: float, loosest: float = FORCING) -
     return min(max(math.sqrt(max(0.0, gradient_square) / max(abs(value), TINY)), EXACT), loosest)
 
 
-def best_length(values: F64, value: float) -> float:
-    """Return the length with the least value, 0 when none is below the present one."""
-    best = int(np.nanargmin(np.where(np.isfinite(values), values, np.inf)))
-    return float(LENGTHS[best]) if values[best] < value else 0.0
+def best_length(values_at: Callable[[F64], F64], value: float) -> float:
+    """Return the length with the least value, 0 when none is below the present one.
+
+    values_at gives the values of a convex function at some lengths: shorter ones are asked for only while the shortest
+    so far is the best.
+    """
+    least, length = value, 0.0
+    for lengths in LENGTHS:
+        values = values_at(lengths)
+        best = int(np.argmin(np.where(np.isfinite(values), values, np.inf)))
+        if values[best] < least:
+            least, length = float(values[best]), float(lengths[best])
+        if length > lengths[-1]:
+            break
+    return length

@@ -17,7 +17,7 @@ from normexp.solvers.function import Point
 from normexp.solvers.objective import SoftmaxObjective
 from normexp.solvers.outcome import Outcome
 from normexp.solvers.penalty import Penalty
-from normexp.solvers.problem import LENGTHS, best_length
+from normexp.solvers.problem import best_length
 from normexp.solvers.quadratic_model import ModelStep, QuadraticModel
 from normexp.solvers.truncated_newton import POOR, Step, damped, relative_gap
 
@@ -131,7 +131,10 @@ def free_features_separate(objective: SoftmaxObjective, penalty: Penalty, place:
 def _cut(objective: SoftmaxObjective, penalty: Penalty, place: Place, step: ModelStep) -> Place:
     """Evaluate the best of many lengths along the step."""
     point = place.point
-    values = objective.values_along(point, step.coef, step.shift, LENGTHS)
-    values = values + [penalty.corner_value(point.coef + length * step.coef) for length in LENGTHS]
-    length = best_length(values, place.value)
+
+    def values_at(lengths: F64) -> F64:
+        corners = [penalty.corner_value(point.coef + length * step.coef) for length in lengths]
+        return objective.values_along(point, step.coef, step.shift, lengths) + corners
+
+    length = best_length(values_at, place.value)
     return placed(objective, penalty, point.coef + length * step.coef, point.shift + length * step.shift)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from normexp.backends import curvature
 from normexp.solvers.objective import SoftmaxObjective
-from normexp.solvers.problem import LENGTHS, MAX_INNER, Inner, Problem, best_length, forcing_at
+from normexp.solvers.problem import MAX_INNER, Inner, Problem, best_length, forcing_at
 
 F64 = NDArray[np.float64]
 
@@ -140,12 +140,15 @@ class RowSpace(Problem[RowPoint]):
     def cut(self, point: RowPoint, inner: Inner) -> RowPoint:
         step: _Move = inner.step
         objective = self._objective
-        losses = curvature.losses_along(
-            point.scores + point.shift, step.scores + step.shift, objective.target, objective.weight, LENGTHS
-        )
         flat, cross = np.vdot(point.rows, point.scores), np.vdot(point.rows, step.scores)
-        values = losses + 0.5 * (flat + 2 * LENGTHS * cross + LENGTHS**2 * np.vdot(step.rows, step.scores))
-        return self._at(point, inner, best_length(values, point.value))
+        bend = np.vdot(step.rows, step.scores)
+        scores, tangent = point.scores + point.shift, step.scores + step.shift
+
+        def values_at(lengths: F64) -> F64:
+            losses = curvature.losses_along(scores, tangent, objective.target, objective.weight, lengths)
+            return np.asarray(losses + 0.5 * (flat + 2 * lengths * cross + lengths**2 * bend))
+
+        return self._at(point, inner, best_length(values_at, point.value))
 
     def settled(self, point: RowPoint) -> RowPoint:
         return self._evaluate(point.rows, self.gram(point.rows), point.shift)

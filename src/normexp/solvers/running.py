@@ -11,6 +11,7 @@ grows with what V moves later, and while all rows are in the window there is non
 the quadratic and by what the rows of the batch say against it.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -25,7 +26,7 @@ from normexp.solvers.function import Point
 from normexp.solvers.objective import SoftmaxObjective
 from normexp.solvers.penalty import Penalty
 from normexp.solvers.preconditioner import cholesky_solve, regularised_cholesky
-from normexp.solvers.problem import LENGTHS, best_length
+from normexp.solvers.problem import best_length
 
 F64 = NDArray[np.float64]
 
@@ -175,18 +176,29 @@ def _solved(running: Running, penalty: Penalty, tol: float) -> Running:
             promise = abs(float(slope @ move) + after - penalty.corner_value(point.coef))
         if promise <= tol * max(abs(value), float(objective.total_weight) * 1e-3):
             break
-        values = objective.values_along(point, np.ascontiguousarray(step[:-1]), step[-1].copy(), LENGTHS)
-        bend = quadratic(move)
-        values = values + [
-            float((at + t * move) @ (0.5 * (quadratic(at) + t * bend) - running.linear))
-            + penalty.corner_value(point.coef + t * step[:-1])
-            for t in LENGTHS
-        ]
-        length = best_length(values, value)
+        length = best_length(_values_along(objective, penalty, point, move, quadratic, running.linear), value)
         if length == 0.0:  # rounding
             break
         point = objective.at(point.coef + length * step[:-1], point.shift + length * step[-1])
     return replace(running, coef=point.coef, shift=point.shift, n_steps=steps, value=point.value + rest(point))
+
+
+def _values_along(
+    objective: SoftmaxObjective, penalty: Penalty, point: Point, move: F64, quadratic: Callable[[F64], F64], linear: F64
+) -> Callable[[F64], F64]:
+    """Return the values of all that is minimised at some lengths of a step from a point."""
+    at, step = _flat(point.coef, point.shift), move.reshape(-1, objective.n_scores)
+    held, bend = quadratic(at), quadratic(move)
+
+    def values_at(lengths: F64) -> F64:
+        losses = objective.values_along(point, np.ascontiguousarray(step[:-1]), step[-1].copy(), lengths)
+        return losses + [
+            float((at + t * move) @ (0.5 * (held + t * bend) - linear))
+            + penalty.corner_value(point.coef + t * step[:-1])
+            for t in lengths
+        ]
+
+    return values_at
 
 
 def _newton(hessian: F64, slope: F64, at: F64, corners: Corners) -> F64:

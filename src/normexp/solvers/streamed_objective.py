@@ -72,6 +72,11 @@ class StreamedObjective(Objective):
         """Whether Hessian products are taken in float64."""
         return self._curved_rows is self._labelled and self._working == np.float64
 
+    @property
+    def working(self) -> np.dtype[Any]:
+        working: np.dtype[Any] = np.dtype(self._working)
+        return working
+
     def sharpen(self) -> bool:
         if self.is_sharp:
             return False

@@ -185,7 +185,7 @@ def part_of(objective: SoftmaxObjective, index: NDArray[np.intp]) -> tuple[Softm
     """Return the problem of some features only, and these features."""
     features = _features(objective, index)
     rows = (
-        SparseRows(features.T.tocsr(), transposed=features)
+        SparseRows(features.T.tocsr(), objective.n_scores, transposed=features)
         if objective.rows.is_sparse
         else DenseRows(features.T, objective.n_scores)
     )

@@ -4,9 +4,22 @@ All functions take C-contiguous rows, work in place where they say so, and check
 """
 
 import numpy as np
+from numba import njit
 
 from normexp.kernels.cpu.compiled import kernel
+from normexp.kernels.cpu.exponential import exp_double
 from normexp.kernels.cpu.flags import FUSED
+from normexp.kernels.cpu.unrolled import row_dot, row_sum, row_top
+
+# Numbers of a tile of rows, whose exponentials are taken in one loop: SIMD also for few classes.
+_TILE = 1024
+
+
+@njit(fastmath=FUSED, nogil=True)
+def _exponentials(shifted, count, out):
+    """Fill out with exp of the first so many numbers, none above 0."""
+    for k in range(count):
+        out[k] = exp_double(shifted[k], 0.0)
 
 
 @kernel(FUSED)
@@ -16,33 +29,37 @@ def residual_rows(scores, target, weight, prob):
     scores (n, K) float64, overwritten; target (n,) intp; weight (n,) float64; prob (n, K), filled.
     """
     rows, classes = scores.shape
+    size = max(1, _TILE // classes)
+    shifted, mass = np.empty(size * classes), np.empty(size * classes)
     loss, entropy = 0.0, 0.0
-    for i in range(rows):
-        top = scores[i, 0]
-        for k in range(1, classes):
-            top = max(top, scores[i, k])
-        y = target[i]
-        shifted_true = scores[i, y] - top
-        total, first_moment = 0.0, 0.0
-        for k in range(classes):
-            shifted = scores[i, k] - top
-            mass = np.exp(shifted)
-            total += mass
-            first_moment += mass * shifted
-            scores[i, k] = mass
-        log_total = np.log(total)
-        w = weight[i]
-        loss += w * (log_total - shifted_true)
-        entropy += w * (log_total - first_moment / total)
-        inverse = 1.0 / total
-        others = 0.0
-        for k in range(classes):
-            p = scores[i, k] * inverse
-            prob[i, k] = p
-            scores[i, k] = w * p
-            if k != y:
-                others += p
-        scores[i, y] = -w * others  # p_y - 1 as minus the others: no cancellation when p_y is near 1
+    for start in range(0, rows, size):
+        stop = min(start + size, rows)
+        for i in range(start, stop):
+            first = (i - start) * classes
+            top = row_top(scores[i])
+            for k in range(classes):
+                shifted[first + k] = scores[i, k] - top
+        _exponentials(shifted, (stop - start) * classes, mass)
+        for i in range(start, stop):
+            first = (i - start) * classes
+            y = target[i]
+            e, s = mass[first : first + classes], shifted[first : first + classes]
+            own = e[y]
+            e[y] = 0.0
+            others = row_sum(e)
+            first_moment = row_dot(e, s) + own * s[y]
+            e[y] = own
+            total = others + own
+            log_total = np.log(total)
+            w = weight[i]
+            loss += w * (log_total - s[y])
+            entropy += w * (log_total - first_moment / total)
+            inverse = 1.0 / total
+            for k in range(classes):
+                p = e[k] * inverse
+                prob[i, k] = p
+                scores[i, k] = w * p
+            scores[i, y] = -w * (others * inverse)  # p_y - 1 as minus the others: no cancellation when p_y is near 1
     return loss, entropy
 
 
@@ -79,10 +96,7 @@ def curvature_rows(tangent, prob, target, weight, damping):
         y = target[i]
         a = 0.5 * damping * (1.0 - prob[i, y])
         own = a * tangent[i, y]
-        mean = 0.0
-        for k in range(classes):
-            mean += prob[i, k] * tangent[i, k]
-        mean = (1.0 - a) * mean + own
+        mean = (1.0 - a) * row_dot(prob[i], tangent[i]) + own
         w = weight[i]
         extra = w * (own - a * mean)
         rest = w * (1.0 - a)
@@ -129,22 +143,34 @@ def spread_rows(table, prob, weight, constant, out):
 
 @kernel(FUSED)
 def losses_along(scores, tangent, target, weight, lengths, out):
-    """Add to out[m] the weighted loss at scores + lengths[m] * tangent; scores, tangent (n, S), lengths (M,)."""
-    rows, columns = scores.shape
-    for i in range(rows):
-        y = target[i]
+    """Add to out[m] the weighted loss at scores + lengths[m] * tangent; scores, tangent (n, K), lengths (M,)."""
+    rows, classes = scores.shape
+    size = max(1, _TILE // classes)
+    shifted, mass = np.empty(size * classes), np.empty(size * classes)
+    for start in range(0, rows, size):
+        stop = min(start + size, rows)
         for m in range(lengths.shape[0]):
             t = lengths[m]
-            if columns == 1:
-                z = scores[i, 0] + t * tangent[i, 0]
-                margin = z if y == 1 else -z
-                loss = np.log1p(np.exp(-abs(margin))) + (-margin if margin < 0.0 else 0.0)
-            else:
-                top = scores[i, 0] + t * tangent[i, 0]
-                for k in range(1, columns):
-                    top = max(top, scores[i, k] + t * tangent[i, k])
-                total = 0.0
-                for k in range(columns):
-                    total += np.exp(scores[i, k] + t * tangent[i, k] - top)
-                loss = np.log(total) + (top - (scores[i, y] + t * tangent[i, y]))
+            for i in range(start, stop):
+                s = shifted[(i - start) * classes : (i - start + 1) * classes]
+                for k in range(classes):
+                    s[k] = scores[i, k] + t * tangent[i, k]
+                top = row_top(s)
+                for k in range(classes):
+                    s[k] -= top
+            _exponentials(shifted, (stop - start) * classes, mass)
+            for i in range(start, stop):
+                first = (i - start) * classes
+                total = row_sum(mass[first : first + classes])
+                out[m] += weight[i] * (np.log(total) - shifted[first + target[i]])
+
+
+@kernel(FUSED)
+def losses_along_binary(scores, tangent, target, weight, lengths, out):
+    """The same for two classes with one score; scores and tangent are (n, 1)."""
+    for i in range(scores.shape[0]):
+        for m in range(lengths.shape[0]):
+            z = scores[i, 0] + lengths[m] * tangent[i, 0]
+            margin = z if target[i] == 1 else -z
+            loss = np.log1p(np.exp(-abs(margin))) + (-margin if margin < 0.0 else 0.0)
             out[m] += weight[i] * loss
