@@ -8,8 +8,8 @@ what is a lane of vectors there is a row of running sums here. There are two way
 - ``column_tops`` to ``column_prob``: columns too long for that are read three times, one long piece of memory after
   another: for the largest logits, for the sums of the terms, and for the terms once more, times 1 / sum.
 
-The terms of a window of rows are made in the order of memory, and then added four at a time to the lane that they
-share, since the running sums of many columns fill the second-level cache.
+Of a window of rows those that share a lane, four of them, are added at a time, since the running sums of many columns
+fill the second-level cache.
 """
 
 import numpy as np
@@ -44,15 +44,25 @@ def _keep(piece, kept, tops):
 
 
 @njit(fastmath=EXACT, nogil=True)
-def _exp(piece, pivots, terms):
-    """terms = 2^64 exp(piece - pivots)."""
-    for c in range(terms.shape[0]):
-        terms[c] = exp_from_pivot(piece[c], pivots[c], pivots[c] + FLOOR)
+def _add_terms(piece, pivots, sums):
+    """sums += 2^64 exp(piece - pivots)."""
+    for c in range(sums.shape[0]):
+        sums[c] += np.float64(exp_from_pivot(piece[c], pivots[c], pivots[c] + FLOOR))
+
+
+@njit(fastmath=EXACT, nogil=True)
+def _add_four_terms(z0, z1, z2, z3, pivots, sums):
+    """The same of four pieces, one after another."""
+    for c in range(sums.shape[0]):
+        m = pivots[c]
+        least = m + FLOOR
+        two = sums[c] + np.float64(exp_from_pivot(z0[c], m, least)) + np.float64(exp_from_pivot(z1[c], m, least))
+        sums[c] = two + np.float64(exp_from_pivot(z2[c], m, least)) + np.float64(exp_from_pivot(z3[c], m, least))
 
 
 @njit(fastmath=EXACT, nogil=True)
 def _exp_in_place(kept, pivots):
-    """The same with one array: where two may be one, the compiled loop takes one entry after another."""
+    """Kept = 2^64 exp(kept - pivots); where two arrays may be one, the compiled loop takes one entry after another."""
     for c in range(pivots.shape[0]):
         kept[c] = exp_from_pivot(kept[c], pivots[c], pivots[c] + FLOOR)
 
@@ -85,18 +95,6 @@ def _put(piece, pivots, high, low, out):
     for c in range(out.shape[0]):
         e = exp_from_pivot(piece[c], pivots[c], pivots[c] + FLOOR)
         out[c] = e * high[c] + e * low[c]
-
-
-@njit(fastmath=EXACT, nogil=True)
-def _add_window(flat, start, B, pivots, terms, lanes, lowest):
-    """Add the terms of WINDOW rows of memory to the lanes from the lowest on; terms holds four rows for each lane."""
-    n, w = lanes.shape
-    for i in range(4):
-        for j in range(n):
-            here = start + (i * LANES + lowest + j) * B
-            _exp(flat[here : here + w], pivots, terms[i * n + j])
-    for j in range(n):
-        _add_four(terms[j], terms[n + j], terms[2 * n + j], terms[3 * n + j], lanes[j])
 
 
 @njit(fastmath=EXACT, nogil=True)
@@ -146,17 +144,21 @@ def column_pivots(tops):
 def column_lanes(flat, first, B, count, pivots, lanes, lowest):
     """Lanes (n, w) = the running sums of 2^64 exp(logit - pivot) of at most PART rows, those from the lowest on."""
     n, w = lanes.shape
-    terms = np.empty((4 * n, w), f)
     lanes[:] = 0.0
     whole = (count - count % EIGHT) // WINDOW * WINDOW
+    step = LANES * B
     for k in range(0, whole, WINDOW):
-        _add_window(flat, first + k * B, B, pivots, terms, lanes, lowest)
+        for j in range(n):
+            here = first + (k + lowest + j) * B
+            z0, z1 = flat[here : here + w], flat[here + step : here + step + w]
+            here += 2 * step
+            z2, z3 = flat[here : here + w], flat[here + step : here + step + w]
+            _add_four_terms(z0, z1, z2, z3, pivots, lanes[j])
     for k in range(whole, count):
         j = lane_of(k, count) - lowest
         if 0 <= j < n:
             here = first + k * B
-            _exp(flat[here : here + w], pivots, terms[0])
-            _add(terms[0], lanes[j])
+            _add_terms(flat[here : here + w], pivots, lanes[j])
 
 
 @kernel(EXACT)
