@@ -9,6 +9,11 @@ Networks of 100 and more classes, as many rows to fit as CIFAR-100's tables have
 on hashed character n-grams, trained for 40 epochs without any restraint. Prediction, written before the first run: one
 temperature brings most of the gain, the published matrix scaling a tenth of it more, and AutoCalibrator as much as that
 or more.
+
+Before AutoCalibrator mixed its methods it gained less than one temperature and than the published strength from 1 000
+rows of CIFAR-10 (5.32 against 5.71 and 5.51): which method is best is a guess there. Prediction for the mixture, from
+held-out rows of the same networks: above the published strength in every table, and within 0.1 of the best method in
+each.
 """
 
 import argparse

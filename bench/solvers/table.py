@@ -13,9 +13,9 @@ from its start, that is so good: normexp with a ladder of `tol`, the others with
 `default` is the fit at default settings: its suboptimality, time and warnings."""
 LIMITS = """\
 Limits of the runs: 8 s a pair on the tables measured again after the last changes of the solver, 30 s on covertype,
-shuttle, skewed letter, texts and images, 120 to 300 s on the others, 420 s on icd10cm; beside the fit at default settings.
-Where no rival is listed, none was measured. Times are those of before the row functions of a fit went through tiles with
-SIMD, icd10cm's of after it."""
+shuttle, skewed letter, texts and images, 120 to 300 s on the others, 420 s on icd10cm; beside the fit at default
+settings. Where no rival is listed, none was measured. Times are those of before the row functions of a fit went through
+tiles with SIMD, icd10cm's of after it."""
 LEVELS = (1e-3, 1e-6, 1e-9)
 COLUMNS = (
     "| problem | rows x features, classes | solver | s to 1e-3 | s to 1e-6 | s to 1e-9 | default: subopt. | s "

@@ -28,6 +28,7 @@ NORMEXP: Final = (
     | _of("normexp.calibration.two_classes", "QuadraticScaling BetaScaling")
     | _of("normexp.calibration.isotonic", "IsotonicScaling")
     | _of("normexp.calibration.auto", "AutoCalibrator")
+    | _of("normexp.calibration.log_linear", "LogLinearPool")
     | _of("normexp.calibration.menu", "Identity")
     | _of("normexp.calibration.prior_shift", "PriorShift")
     | _of("normexp.calibration.share_matching", "ShareMatching")

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from normexp.base.errors import NormexpWarning
 from normexp.calibration.calibrator import Calibrator
 from normexp.calibration.folds import check_cv, split_folds
+from normexp.calibration.log_linear import LEAST_SHARE, LogLinearPool, pool_shares
 from normexp.calibration.menu import Entry, menu_for
 from normexp.calibration.rows import CalibrationRows, Floats
 from normexp.ops import log_softmax
@@ -24,6 +25,7 @@ RIVAL_MARGIN: Final = 1.0  # the same for the gain of one method over a simpler 
 KEEPING: Final = frozenset(
     {"identity", "temperature", "ensemble_temperature"}
 )  # increasing maps, alike for all classes
+MOST_POOL_ELEMENTS: Final = 2_000_000  # N x K: held-out log-probabilities of a dozen variants are kept, 100 MB
 LEAK_ROWS: Final = 50  # a model may well be right in fewer rows than these
 
 
@@ -46,8 +48,10 @@ class AutoCalibrator(Calibrator):
         Cross-validated log loss of each method that was tried.
     gain_ : float
         Cross-validated gain of the chosen method over the logits as they are, nats a row.
+    shares_ : dict of str to float
+        The methods that are mixed, and the share of each; the chosen one alone where nothing is mixed.
     calibrator_ : Calibrator
-        The chosen method, fitted on all rows.
+        The chosen method, or the mixture, fitted on all rows.
 
     Notes
     -----
@@ -65,6 +69,11 @@ class AutoCalibrator(Calibrator):
 
     Vector and matrix scaling are tried in five strengths each where K and N allow; with many classes only the
     temperatures are tried, a block of rows at a time.
+
+    Where something is to be mended and vector scaling was tried, all methods, identity too, are mixed: the mean of
+    their log-probabilities with the shares that had the least held-out log loss. Which one is best is hard to tell from
+    a thousand rows, and their mean is as good as the best of them, or better (``bench/results/calibration.md``). With
+    `keep_decisions` and for two classes nothing is mixed.
 
     Examples
     --------
@@ -97,46 +106,81 @@ class AutoCalibrator(Calibrator):
         self.chosen_ = chosen.entry.name
         self.gain_ = chosen.gain
         self.scores_ = {trial.entry.name: base_loss - trial.gain for trial in trials}
-        self.calibrator_ = chosen.entry.fit(rows, chosen.entry.variants[: chosen.variant + 1])[-1]
+        self.shares_ = {chosen.entry.name: 1.0} if chosen is trials[0] else _shares(trials, chosen, rows)
+        members = [_fitted(trial, rows) for trial in trials if trial.entry.name in self.shares_]
+        self.calibrator_ = (
+            members[0] if len(members) == 1 else LogLinearPool.of_fitted(members, [*self.shares_.values()])
+        )
 
     def _map(self, z: Floats) -> Floats:
         return self.calibrator_.map_block(z)
 
 
 class Trial(NamedTuple):
-    """Held-out gains of one kind in its best variant: mean, each row's, and each row's variance were p right."""
+    """Held-out gains of one kind in its best variant: mean, each row's, and each row's variance were p right.
+
+    With them the held-out log-probabilities, (N, K), where a pool may be made of them.
+    """
 
     entry: Entry
     variant: int
     gain: float
     gains: Floats
     variance: Floats
+    held_out: NDArray[np.float32] | None
 
 
 def _trials(menu: list[Entry], rows: CalibrationRows, n_folds: int) -> list[Trial]:
     """Cross-validate each kind in all its variants and keep the best of each."""
+    shape = rows.n_rows, rows.n_classes
     gains = [np.zeros((len(entry.variants), rows.n_rows)) for entry in menu]
     variances = [np.zeros((len(entry.variants), rows.n_rows)) for entry in menu]
+    keeps = any(entry.name == "vector" for entry in menu) and shape[0] * shape[1] <= MOST_POOL_ELEMENTS
+    held_out = [[np.empty(shape, np.float32) if keeps else None for _ in entry.variants] for entry in menu]
     for kept, held in split_folds(rows.target, n_folds):
         train, test = rows.take(kept), rows.take(held)
-        for e, entry in enumerate(menu[1:], start=1):
+        for e, entry in enumerate(menu if keeps else menu[1:], start=0 if keeps else 1):
             for v, fitted in enumerate(entry.fit(train, entry.variants)):
-                gains[e][v, held], variances[e][v, held] = _gain(fitted, test)
+                gains[e][v, held], variances[e][v, held] = _gain(fitted, test, held_out[e][v], held)
     total = float(rows.weight.sum())
     found = []
     for e, entry in enumerate(menu):
         mean = gains[e] @ rows.weight / total
         best = int(np.argmax(mean))
-        found.append(Trial(entry, best, float(mean[best]), gains[e][best], variances[e][best]))
+        found.append(Trial(entry, best, float(mean[best]), gains[e][best], variances[e][best], held_out[e][best]))
     return found
 
 
-def _gain(fitted: Calibrator, test: CalibrationRows) -> tuple[Floats, Floats]:
-    """Gain in log-probability of the truth on each row, and its variance were the given probabilities right."""
+def _fitted(trial: Trial, rows: CalibrationRows) -> Calibrator:
+    """The kind in its best variant, on all rows."""
+    return trial.entry.fit(rows, trial.entry.variants[: trial.variant + 1])[-1]
+
+
+def _shares(trials: list[Trial], chosen: Trial, rows: CalibrationRows) -> dict[str, float]:
+    """The kinds in the pool and the share of each; the chosen one alone where no pool can be made."""
+    place = np.arange(rows.n_rows), rows.target
+    log_prob = [trial.held_out for trial in trials if trial.held_out is not None]
+    if not log_prob or not all(np.isfinite(one[place]).all() for one in log_prob):
+        return {chosen.entry.name: 1.0}
+    share = pool_shares(log_prob, rows.target, rows.weight)
+    share = np.where(share >= LEAST_SHARE, share, 0.0)
+    share /= share.sum()
+    return {trial.entry.name: float(w) for trial, w in zip(trials, share, strict=True) if w > 0.0}
+
+
+def _gain(
+    fitted: Calibrator, test: CalibrationRows, kept: NDArray[np.float32] | None, at: NDArray[np.intp]
+) -> tuple[Floats, Floats]:
+    """Gain in log-probability of the truth on each row, and its variance were the given probabilities right.
+
+    The log-probabilities go to kept[at].
+    """
     gain, variance = np.empty(test.n_rows), np.empty(test.n_rows)
     for block, z in test.blocks():
         before = np.asarray(log_softmax(z))
         after = np.asarray(log_softmax(fitted.map_block(z)))
+        if kept is not None:
+            kept[at[block]] = after
         possible = np.isfinite(before)
         difference = np.subtract(after, before, out=np.zeros_like(before), where=possible)
         prob = np.exp(before)

@@ -10,6 +10,7 @@ from sklearn.base import clone
 from normexp.base.errors import NormexpWarning
 from normexp.calibration import AutoCalibrator, TemperatureScaling
 from normexp.calibration.folds import split_folds
+from normexp.calibration.log_linear import same_method
 from normexp.metrics import calibration_test
 from normexp.metrics.accuracy import accuracy_form
 from normexp.metrics.brier import brier_form
@@ -67,9 +68,7 @@ def calibrate_out_of_fold(rows: Rows) -> OutOfFold:
         warnings.simplefilter("always", NormexpWarning)
         auto = AutoCalibrator(cv=FOLDS).fit(rows.prediction, rows.target)
     leak = next((str(w.message) for w in caught if "trained on" in str(w.message)), "")
-    chosen: Any = clone(auto.calibrator_)
-    if hasattr(auto.calibrator_, "strength_"):  # chosen with the method; a refit shall not choose again
-        chosen.set_params(strength=auto.calibrator_.strength_)
+    chosen = same_method(auto.calibrator_)
     out: NDArray[Any] = np.empty_like(rows.prediction)
     loss = np.empty(rows.n_rows)
     with warnings.catch_warnings():

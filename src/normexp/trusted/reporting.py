@@ -122,6 +122,10 @@ def promises(model: Any, /) -> tuple[tuple[str, str], ...]:
     chosen = [getattr(one, "chosen_", type(one).__name__) for one in model.adjusters_]
     names = [name for name in chosen if name not in {"Identity", "ShareMatching"}]
     how = f"{names[-1]}" if names and names[-1] != "identity" else "none needed" if names else "none"
+    shares = getattr(method, "shares_", {})
+    if len(shares) > 1:
+        parts = sorted(shares.items(), key=lambda part: -part[1])
+        how = f"a mixture of {', '.join(f'{name} {share:.0%}' for name, share in parts)}"
     temperature = getattr(getattr(method, "calibrator_", method), "temperature_", None)
     if temperature is not None:
         how = f"temperature {float(temperature):.3g}"
