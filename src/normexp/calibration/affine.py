@@ -12,6 +12,7 @@ from scipy.linalg import cho_factor, cho_solve
 from scipy.optimize import minimize
 from threadpoolctl import ThreadpoolController
 
+from normexp.backends.curvature import class_moments
 from normexp.calibration.rows import Floats
 from normexp.ops import cross_entropy_with_grad, softmax
 
@@ -21,7 +22,6 @@ DECREMENT_TOLERANCE: Final = 1e-7  # nats in the sum over all rows that a Newton
 GRADIENT_TOLERANCE: Final = 1e-5  # of the mean loss: far below the noise of any calibration set
 MOST_NEWTON_CLASSES: Final = 20  # K (K + 1) = 420 unknowns with the full matrix
 MOST_NEWTON_CLASSES_DIAGONAL: Final = 400
-BLOCK_ROWS: Final = 2048
 
 
 class AffineMap(NamedTuple):
@@ -96,27 +96,15 @@ class _Problem:
         return value, slope + self.penalty * theta
 
     def hessian(self, theta: Floats) -> Floats:
-        """Second derivatives, a block of rows at a time."""
+        """Second derivatives."""
         k = self.u.shape[1]
         prob = np.asarray(softmax(self.logits(theta)))
         if not self.full:
             return self._diagonal_hessian(prob)
-        first, second = np.triu_indices(k)
-        left, right = np.triu_indices(k + 1)
-        packed = np.zeros((left.size, first.size))
-        for start in range(0, prob.shape[0], BLOCK_ROWS):
-            p, x = prob[start : start + BLOCK_ROWS], self.x[start : start + BLOCK_ROWS]
-            pair = -p[:, first] * p[:, second]
-            pair[:, first == second] += p
-            pair *= self.weight[start : start + BLOCK_ROWS, None]
-            packed += (x[:, left] * x[:, right]).T @ pair
-        h = np.empty((k + 1, k + 1, k, k))
-        for a, b in ((left, right), (right, left)):
-            for c, d in ((first, second), (second, first)):
-                h[a[:, None], b[:, None], c[None], d[None]] = packed
-        square = h.transpose(0, 2, 1, 3).reshape(k * (k + 1), k * (k + 1))
-        keep = self.free.ravel()
-        return np.asarray(square[np.ix_(keep, keep)] + np.diag(self.penalty))
+        moments = class_moments(self.u, self.weight, prob, fit_intercept=True)
+        square = np.roll(moments, (k, k), axis=(0, 1))  # here the biases come first
+        np.einsum("ii->i", square)[:] += self.penalty
+        return square
 
     def _diagonal_hessian(self, prob: Floats) -> Floats:
         """Second derivatives with respect to K biases and K scales."""
