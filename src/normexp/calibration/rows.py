@@ -6,7 +6,7 @@ of classes needs no second array of their size.
 
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 import numpy as np
@@ -33,12 +33,15 @@ class CalibrationRows:
         True class of each row in use.
     weight : ndarray of float64, shape (N,)
         Not negative, not all 0.
+    temperatures : dict of float to (float, int)
+        What ``fit_temperature`` found for a strength: four methods begin with it.
     """
 
     logits: NDArray[Any]
     index: NDArray[np.intp]
     target: NDArray[np.intp]
     weight: Floats
+    temperatures: dict[float, tuple[float, int]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def n_rows(self) -> int:

@@ -79,6 +79,13 @@ def fit_temperature(rows: CalibrationRows, strength: float, /) -> tuple[float, i
     """Temperature of the rows, and how many passes it took."""
     if rows.n_classes == 1:
         return 1.0, 0
+    if strength not in rows.temperatures:
+        rows.temperatures[strength] = _fit_temperature(rows, strength)
+    return rows.temperatures[strength]
+
+
+def _fit_temperature(rows: CalibrationRows, strength: float) -> tuple[float, int]:
+    """Newton's method on log T, kept between bounds that close in."""
     low, high = _bracket(rows, strength)
     log_t = 0.0
     for step in range(1, MOST_STEPS + 1):  # noqa: B007  (counted for the caller)
