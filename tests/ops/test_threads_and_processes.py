@@ -158,3 +158,16 @@ def test_the_thread_count_is_kept_and_given_back():
     assert nx.get_num_threads() == 3
     nx.set_num_threads(before)
     assert nx.get_num_threads() == before
+
+
+def test_leaving_the_context_restores_the_thread_count():
+    before = nx.get_num_threads()
+    with nx.set_num_threads(before + 2):
+        assert nx.get_num_threads() == before + 2
+        with nx.set_num_threads(before + 5):
+            assert nx.get_num_threads() == before + 5
+        assert nx.get_num_threads() == before + 2
+    assert nx.get_num_threads() == before
+    with pytest.raises(KeyError), nx.set_num_threads(before + 1):  # an error inside does not keep it
+        raise KeyError
+    assert nx.get_num_threads() == before
