@@ -75,6 +75,18 @@ def test_the_bound_rejects_a_running_sum(dtype):
 
 @needs_long
 @wide_floats
+def test_the_bounds_reject_the_logarithm_of_a_running_sum(dtype):
+    """The likeliest come first, so each later one loses digits to the sum."""
+    logits = np.linspace(8, -8, K).astype(dtype)[None]
+    truth = oracle.long_state(logits)
+    lse = logits.max() + np.log(np.cumsum(np.exp(logits - logits.max()), dtype=dtype)[-1])
+    scale = np.maximum(np.abs(truth.lse), np.abs(truth.top))
+    assert oracle.long_ulp_errors(lse[None], truth.lse, dtype, scale=scale).max() > PROMISED[dtype]
+    assert oracle.long_ulp_errors(logits - lse, truth.log_prob).max() > PROMISED[dtype]
+
+
+@needs_long
+@wide_floats
 def test_a_temperature_keeps_the_bounds(dtype):
     logits = family("normal 10", 2, 70_001, dtype)
     halved = (logits.astype(np.float64) / 4).astype(dtype)  # exact
