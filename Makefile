@@ -62,6 +62,9 @@ check: test lint types floors docs  ## All that CI runs
 coverage: $(VENV)/.dev  ## Tests with branch coverage
 	$(BIN)/python -m pytest -m 'not slow' --cov --cov-report=term
 
+bench: $(VENV)/.dev  ## Measure the functions on arrays beside their rivals; tables in bench/results/ops.md
+	$(BIN)/python bench/ops.py --output bench/results/ops.md
+
 examples: $(VENV)/.dev  ## Train the networks of examples/ and audit them; pictures in examples/out/
 	set -e; for one in $(EXAMPLES); do $(BIN)/python examples/$$one.py $(EXAMPLE_OPTIONS); done
 

@@ -6,8 +6,11 @@ import sys
 import numpy as np
 import pytest
 
+import normexp as nx
 import oracle
-from normexp.cli import ops_table
+from normexp import ops
+from normexp.backends.pages import SHELF
+from normexp.cli import first_calls, ops_table
 from strategies import family
 
 
@@ -76,6 +79,39 @@ def test_ratios_are_left_out_with_the_rival():
     assert table.rows == (("1 x 2", 2.0, 1.0, 0.5, 2.0),)
 
 
+def test_every_public_function_has_its_first_call_measured():
+    settings = {"get_num_threads", "set_num_threads", "set_kept_memory"}
+    functions = {name for name in ops.__all__ if not isinstance(getattr(ops, name), type)}
+    assert set(first_calls.FIRST_CALLS) == functions - settings
+    names = {"nx": nx, "x": np.ones((3, 10), np.float32), "w": np.ones((5, 10), "f")}
+    for name, call in first_calls.FIRST_CALLS.items():
+        assert call.startswith(f"nx.{name}(x")
+        eval(call, names)  # noqa: S307  (our own constants)
+
+
+def test_a_first_call_is_timed_in_processes_of_its_own():
+    rows = first_calls.first_calls({"a wait": "time.sleep(0.05)"})
+    (name, cold, warm), (imported, nothing, ms) = rows
+    assert name == "a wait"
+    assert cold >= 50 <= warm
+    assert imported.startswith("import normexp")
+    assert nothing is None
+    assert ms > 0
+
+
+def test_the_price_of_fresh_memory_is_measured_and_the_limit_restored(monkeypatch):
+    """Within the call that keeps nothing the limit is 0; before and after it is what it was."""
+    limits = {}
+    monkeypatch.setattr(nx, "softmax", lambda x, out=None: limits.setdefault("softmax", []).append(SHELF.limit))
+    before = SHELF.limit
+    table = ops_table._kept_memory(500)
+    assert SHELF.limit == before > 0
+    assert set(limits["softmax"]) == {0, before}
+    assert len(table.rows) == 5
+    assert [row[2] for row in table.rows if row[0] in ("filling an array again", "softmax, out=")] == [1, 1]
+    assert all(row[1] > 0 for row in table.rows)
+
+
 @pytest.mark.slow
 def test_the_command_prints_every_table():
     done = subprocess.run(
@@ -83,5 +119,5 @@ def test_the_command_prints_every_table():
         capture_output=True, text=True, timeout=280, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    for word in ("softmax", "top_k", "linear_cross_entropy_with_grad", "microseconds", "ULP"):
+    for word in ("softmax", "top_k", "linear_cross_entropy_with_grad", "microseconds", "set_kept_memory(0)", "ULP"):
         assert word in done.stdout

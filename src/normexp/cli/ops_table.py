@@ -9,9 +9,7 @@ import gc
 import importlib
 import importlib.util
 import os
-import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +18,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from normexp.backends.pages import SHELF
+from normexp.cli.first_calls import first_calls
 
 Call = Callable[[], object]
 Cell = str | float | None
@@ -30,16 +31,6 @@ LONG_S = 10.0
 PAUSE_S = 0.01  # OpenMP's threads spin for a while after each call, on the cores that the next one needs
 BURST = 5  # calls in a row; the first wakes the cores, which costs up to 2 ms on a virtual machine, and is not counted
 ALONE_S = 0.25  # a longer call than this wakes them within itself: one call a turn, and it counts
-FIRST_CALLS = {
-    "softmax": "nx.softmax(x)",
-    "log_softmax": "nx.log_softmax(x)",
-    "logsumexp": "nx.logsumexp(x)",
-    "cross_entropy": "nx.cross_entropy(x, [1, 2, 3])",
-    "cross_entropy_with_grad": "nx.cross_entropy_with_grad(x, [1, 2, 3])",
-    "entropy": "nx.entropy(x)",
-    "top_k": "nx.top_k(x, 5)",
-    "linear_cross_entropy_with_grad": "nx.linear_cross_entropy_with_grad(x, w, [1, 2, 3])",
-}
 
 
 class Table(NamedTuple):
@@ -81,7 +72,7 @@ def all_tables(*, quick: bool = False) -> Iterator[Table]:
     Yields
     ------
     Table
-        Softmax, other functions, memory, errors, first calls.
+        Softmax, other functions, memory, fresh results, small calls, errors, first calls.
     """
     found = [name for name in ("torch", "jax") if importlib.util.find_spec(name)]
     rivals = {name: importlib.import_module(name) for name in found}  # noqa: TID251  (rivals stand on no floor)
@@ -102,6 +93,7 @@ def all_tables(*, quick: bool = False) -> Iterator[Table]:
     yield Table(
         "Peak memory of one call after others like it, its result included, MB", ("what", "by", "MB"), tuple(memory)
     )
+    yield _kept_memory(part)
     yield _small_calls(rivals)
     yield _errors(rivals, part)
     if not quick:
@@ -351,26 +343,37 @@ def _ulp(got: NDArray[Any], truth: NDArray[Any]) -> float:
 
 
 def _first_calls() -> Table:
-    """The first call in a fresh process, compiled then and there, and found in the cache; and the import."""
-    rows: list[tuple[Cell, ...]] = []
-    with tempfile.TemporaryDirectory() as folder:
-        for name, call in FIRST_CALLS.items():
-            code = (
-                "import time, numpy as np, normexp as nx; x = np.ones((3, 10), np.float32); w = np.ones((5, 10), 'f'); "
-                f"s = time.perf_counter(); {call}; print(1e3 * (time.perf_counter() - s))"
-            )
-            rows.append((name, *(_fresh(code, f"{folder}/{name}") for _ in range(2))))
-        code = "import time, numpy; s = time.perf_counter(); import normexp; print(1e3 * (time.perf_counter() - s))"
-        imports = [_fresh(code, folder) for _ in range(5)]
-    rows.append(("import normexp, beyond NumPy's own", None, min(imports)))
+    """The first call of each function in a fresh process; and the import."""
     return Table(
         "First call of 3 x 10 float32 in a fresh process, Numba's import included, ms",
         ("what", "cold", "warm"),
-        tuple(rows),
+        first_calls(),
     )
 
 
-def _fresh(code: str, folder: str) -> float:
-    environment = {**os.environ, "NUMBA_CACHE_DIR": folder}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)  # noqa: S603
-    return float(done.stdout)
+def _kept_memory(part: int) -> Table:
+    """What new pages cost: a 40 MB result in kept memory, and in memory that the system has to clear first."""
+    import normexp as nx
+
+    logits = 3 * np.random.default_rng(0).standard_normal((10_000 // part, 1_000), dtype=np.float32)
+    kept, size = np.empty_like(logits), logits.nbytes / 1e6
+    former = SHELF.limit
+
+    def softmax_without() -> object:
+        nx.set_kept_memory(0)
+        try:
+            return nx.softmax(logits)
+        finally:
+            nx.set_kept_memory(former)
+
+    calls: dict[str, Call] = {
+        "filling an array again": lambda: kept.fill(1),
+        "filling a fresh array": lambda: np.empty_like(logits).fill(1),
+        "softmax, out=": lambda: nx.softmax(logits, out=kept),
+        "softmax, memory kept (the default)": lambda: nx.softmax(logits),
+        "softmax, after set_kept_memory(0)": softmax_without,
+    }
+    times = _take_turns(calls, 3.0)
+    first = {name: "softmax, out=" if name.startswith("softmax") else "filling an array again" for name in times}
+    rows = tuple((name, ms, ms / times[first[name]]) for name, ms in times.items())
+    return Table(f"A float32 result of {size:.0f} MB, ms", ("what", "ms", "times that of memory in use"), rows)
