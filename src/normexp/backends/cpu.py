@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from normexp.backends.blocks import WHERE_MASKED, gathered, overlaps, run_blocks, tempered
 from normexp.backends.columns import reads_columns, softmax_columns
 from normexp.backends.layout import Block, Rows, Scratch
+from normexp.backends.pull import Pull
 from normexp.backends.wide import is_shared, share_logsumexp, share_normalise
 from normexp.base.types import FloatVector, IntVector
 from normexp.kernels.cpu import cross_entropy as _cross_entropy
@@ -175,16 +176,18 @@ def index_loss(
     gamma: float,
     grad_scale: float,
     grad: NDArray[Any] | None,
+    mask: NDArray[np.bool_] | None = None,
 ) -> FloatVector:
     """Losses of all rows, and grad (of the array's shape) filled unless it is None.
 
-    target, row_weight and the losses have the batch's shape; a negative target is an ignored row.
+    target, row_weight and the losses have the batch's shape; a negative target is an ignored row. mask, in the array's
+    shape, is False where a logit counts as -inf.
     """
     source = Rows.of(array, axes)
     index, weight = source.flatten(target), source.flatten(row_weight)
     narrow = source.width <= _narrow.NARROW and smoothing == gamma == 0.0
 
-    def kernel(rows: NDArray[Any], block: Block, loss: FloatVector, filled: NDArray[Any]) -> None:
+    def kernel(rows: NDArray[Any], block: Block, z_loss: float, loss: FloatVector, filled: NDArray[Any]) -> None:
         part = slice(block.first, block.last)
         double, given = rows.dtype.itemsize == 8, (rows, index[part], weight[part])
         if narrow:
@@ -192,7 +195,8 @@ def index_loss(
         else:
             _cross_entropy.index_rows(*given, smoothing, z_loss, gamma, double, grad_scale, loss, filled)
 
-    return _losses(source, axes, kernel, grad, exact_integers=z_loss == 0.0)
+    pull = Pull(z_loss, grad_scale, lambda block: index[block.first : block.last] >= 0)
+    return _losses(source, axes, kernel, grad, mask, pull)
 
 
 def proportion_loss(
@@ -206,18 +210,20 @@ def proportion_loss(
     gamma: float,
     grad_scale: float,
     grad: NDArray[Any] | None,
+    mask: NDArray[np.bool_] | None = None,
 ) -> FloatVector:
     """Losses of all rows as above; target holds proportions in the array's shape, weight is (K,) or (0,)."""
     source = Rows.of(array, axes)
     wanted = Rows.of(target, axes, like=source)
 
-    def kernel(rows: NDArray[Any], block: Block, loss: FloatVector, filled: NDArray[Any]) -> None:
+    def kernel(rows: NDArray[Any], block: Block, z_loss: float, loss: FloatVector, filled: NDArray[Any]) -> None:
         shares = wanted.gather(block).astype(np.float64)
         _cross_entropy.proportion_rows(
             rows, shares, weight, smoothing, z_loss, gamma, rows.dtype.itemsize == 8, grad_scale, loss, filled
         )
 
-    return _losses(source, axes, kernel, grad, exact_integers=z_loss == 0.0)
+    pull = Pull(z_loss, grad_scale, lambda block: np.ones(block.last - block.first, np.bool_))
+    return _losses(source, axes, kernel, grad, mask, pull)
 
 
 def total(loss: FloatVector) -> float:
@@ -228,28 +234,31 @@ def total(loss: FloatVector) -> float:
 def _losses(
     source: Rows,
     axes: tuple[int, ...],
-    kernel: Callable[[NDArray[Any], Block, FloatVector, NDArray[Any]], None],
+    kernel: Callable[[NDArray[Any], Block, float, FloatVector, NDArray[Any]], None],
     grad: NDArray[Any] | None,
-    *,
-    exact_integers: bool,
+    mask: NDArray[np.bool_] | None,
+    pull: Pull,
 ) -> FloatVector:
     """Run a loss kernel block by block."""
     loss = np.zeros(source.count)
     sink = None if grad is None else Rows.of(grad, axes, like=source)
-    direct = source.is_direct()
+    masks = None if mask is None else Rows.of(mask, axes, source, np.bool_)
+    direct = source.is_direct() and mask is None
     write_in_place = sink is not None and sink.is_direct() and sink.dtype == source.dtype
     scratch = Scratch()
 
     def work(block: Block) -> None:
         if direct:
-            rows = source.part(block)
+            rows, top = source.part(block), None
         else:
-            rows, _ = gathered(source, None, block, exact_integers=exact_integers, scratch=scratch)
+            rows, top = gathered(source, masks, block, scratch=scratch)
         if sink is None:
             filled = _NO_GRAD[rows.dtype]
         else:
             filled = sink.part(block) if write_in_place else scratch.take("filled", rows.shape, rows.dtype)
-        kernel(rows, block, loss[block.first : block.last], filled)
+        kernel(rows, block, pull.z_loss if top is None else 0.0, loss[block.first : block.last], filled)
+        if top is not None and pull.z_loss != 0.0:  # the kernel saw rows that lack their largest, so not their log-sum
+            pull.add(rows, top, block, loss[block.first : block.last], None if sink is None else filled)
         if sink is not None and not write_in_place:
             sink.scatter(filled, block)
 

@@ -27,8 +27,8 @@ def segment_softmax(
     filled = result.reshape(count, -1).T
     for column in range(len(columns)):
         values = columns[column] if order is None else columns[column][order]
-        runs = _as_floats(values, begins)
         seen = None if shown is None else shown[column] if order is None else shown[column][order]
+        runs = _as_floats(values, begins, seen)
         if seen is not None:
             runs = np.where(seen, runs, -np.inf).astype(runs.dtype)
         out = np.empty(count, runs.dtype)
@@ -40,10 +40,14 @@ def segment_softmax(
     return result
 
 
-def _as_floats(values: NDArray[Any], begins: NDArray[np.int64]) -> NDArray[Any]:
-    """Contiguous values of a dtype that the kernels read; 64-bit integers as what they lack of their run's largest."""
+def _as_floats(values: NDArray[Any], begins: NDArray[np.int64], seen: NDArray[np.bool_] | None) -> NDArray[Any]:
+    """Contiguous values of a dtype that the kernels read; 64-bit integers as what they lack of their run's largest.
+
+    The largest of those that are seen; what the others become means nothing.
+    """
     if values.dtype.kind in "iu" and values.dtype.itemsize == 8:
-        top = np.repeat(np.maximum.reduceat(values, begins[:-1]), np.diff(begins))
+        counted = values if seen is None else np.where(seen, values, values.dtype.type(np.iinfo(values.dtype).min))
+        top = np.repeat(np.maximum.reduceat(counted, begins[:-1]), np.diff(begins))
         lacking: NDArray[Any] = -(top.astype(np.uint64) - values.astype(np.uint64)).astype(np.float64)
         return lacking
     return np.ascontiguousarray(values, compute_dtype(values.dtype))

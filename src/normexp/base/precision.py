@@ -40,8 +40,3 @@ def loss_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
     computed = compute_dtype(dtype)
     assert computed is not None, dtype  # noqa: S101  (the door has refused it)
     return computed
-
-
-def float_type(dtype: np.dtype[Any]) -> Any:
-    """The scalar type that can hold -inf beside such logits."""
-    return np.float64 if dtype.kind in "biu" else dtype.type

@@ -7,11 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from normexp.backends import cpu
+from normexp.backends.batch import Batch
 from normexp.backends.dispatch import by_library
 from normexp.base.checks import check_axis, check_logits, check_temperature
 from normexp.base.errors import AxisError, DtypeError, RangeError
-from normexp.base.precision import compute_dtype, result_dtype
+from normexp.base.precision import result_dtype
 from normexp.base.types import Array, Seed
+from normexp.ops.shapes import batch_shape
 
 _BLOCK = 1 << 18  # 2 MiB of noise at a time
 
@@ -71,13 +73,11 @@ def sample(
     [2, 0]
     """
     of = "sample"
-    rows, shape, _ = _rows(logits, axis, of=of)
+    batch, whole, axes = _batch(logits, axis, of=of)
+    shape = batch_shape(whole, axes)
     count = _size(size, of=of)
     generator = _generator(rng, of=of)
-    top = rows.max(axis=1, initial=-np.inf)
-    dead = ~np.isfinite(top)
-    draws = np.full((len(rows), count), -1, np.int64)
-    possible = (rows > -np.inf).sum(axis=1)
+    dead, possible = _possible(batch)
     short = (possible < count) & ~dead
     if not replace and short.any():
         row = int(np.flatnonzero(short)[0])
@@ -85,7 +85,8 @@ def sample(
             f"{of}: size is {count}, but row {row} has {possible[row]} possible classes; without replacement, "
             f"at most so many would be right."
         )
-    for first, at, keys in _noisy_keys(rows, count if replace else 1, generator):
+    draws = _room(batch.count, count, of=of)
+    for first, at, keys in _noisy_keys(batch, count if replace else 1, generator):
         last = first + len(keys)
         if replace:
             draws[first:last, at : at + keys.shape[1]] = keys.argmax(axis=2)
@@ -147,75 +148,72 @@ def gumbel_softmax(
     array([0., 0., 1.])
     """
     of = "gumbel_softmax"
-    rows, _, array = _rows(logits, axis, of=of)
-    heat = check_temperature(temperature, array.shape, of=of)
-    at = axis if array.ndim else 0
+    batch, shape, axes = _batch(logits, axis, of=of)
+    heat = check_temperature(temperature, shape, of=of)
     one_heat = heat if heat.ndim == 0 and heat != 1.0 else None
-    heats = None
-    if heat.ndim:
-        heats = np.moveaxis(np.broadcast_to(heat, array.shape), at, -1).reshape(rows.shape)
+    heats = Batch.of(np.broadcast_to(heat, shape), axes[0] if axes else None) if heat.ndim else None
     generator = _generator(rng, of=of)
-    dtype = result_dtype(array.dtype)
-    out = np.empty(rows.shape, dtype)
-    for first, _, keys in _noisy_keys(rows, 1, generator):
+    out = np.empty((batch.count, batch.width), result_dtype(batch.view.dtype))
+    for first, _, keys in _noisy_keys(batch, 1, generator):
         last = first + len(keys)
-        given = one_heat if heats is None else heats[first:last]
-        cooled = np.zeros(()) if hard else None if given is None else np.asarray(given)
+        given = one_heat if heats is None else heats.rows(first, last)
+        cooled = np.zeros(()) if hard else given
         out[first:last] = cpu.normalise("softmax", keys[:, 0], (1,), cooled, None, None, np.dtype(np.float64))
-    if np.ma.isMaskedArray(logits):
-        hidden = np.moveaxis(np.ma.getmaskarray(logits), at, -1) if array.ndim else np.ma.getmaskarray(logits)
-        out[hidden.reshape(rows.shape)] = 0.0
-    if array.ndim == 0:
+        if batch.shown is not None:
+            out[first:last][~batch.shown[batch.place(first, last)]] = 0.0
+    if not axes:
         return out.reshape(())[()]
-    moved = np.moveaxis(array, at, -1)
-    return np.moveaxis(out.reshape(moved.shape), -1, at)
+    return np.moveaxis(out.reshape(*batch_shape(shape, axes), batch.width), -1, axes[0])
 
 
-def _rows(logits: Any, axis: Any, *, of: str) -> tuple[NDArray[Any], tuple[int, ...], NDArray[Any]]:
-    """Logits as rows (N, K) in the order of the batch, the batch's shape, and the array; -inf where masked."""
+def _batch(logits: Any, axis: Any, *, of: str) -> tuple[Batch, tuple[int, ...], tuple[int, ...]]:
+    """The logits row by row in the order of the batch, their shape, and the axis of classes, if there is one."""
     array, shown = check_logits(logits, of=of)
     axes = check_axis(axis, array.ndim, of=of)
     if len(axes) != 1 and array.ndim:
         raise AxisError(
             f"{of}: axis is {axis!r} and the logits have shape {array.shape}; one axis of classes is right."
         )
-    computed = _floats(array, axes)
-    if shown is not None and not shown.all():
-        computed = np.where(shown, computed, -np.inf).astype(computed.dtype)
-    if not array.ndim:
-        return computed.reshape(1, 1), (), array
-    moved = np.moveaxis(computed, axes[0], -1)
-    batch = moved.shape[:-1]
-    count = int(np.prod(batch, dtype=np.int64))
-    return moved.reshape(count, moved.shape[-1]), batch, array
+    return Batch.of(array, axes[0] if axes else None, shown), array.shape, axes
 
 
-def _floats(array: NDArray[Any], axes: tuple[int, ...]) -> NDArray[Any]:
-    """A dtype to compute with; 64-bit integers as what they lack of the row's largest, which is exact."""
-    if array.dtype.kind in "iu" and array.dtype.itemsize == 8 and array.size and axes:
-        top = array.max(axis=axes, keepdims=True)
-        lacking: NDArray[Any] = -(top.astype(np.uint64) - array.astype(np.uint64)).astype(np.float64)
-        return lacking
-    return array.astype(compute_dtype(array.dtype), copy=False)
+def _possible(batch: Batch) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+    """Which rows give no draw, and how many classes of each are possible."""
+    dead, possible = np.ones(batch.count, np.bool_), np.zeros(batch.count, np.int64)
+    step = max(1, _BLOCK // max(1, batch.width))
+    for first in range(0, batch.count, step):
+        last = min(first + step, batch.count)
+        rows = batch.rows(first, last)
+        dead[first:last] = ~np.isfinite(rows.max(axis=1, initial=-np.inf))
+        possible[first:last] = (rows > -np.inf).sum(axis=1)
+    return dead, possible
+
+
+def _room(count: int, draws: int, *, of: str) -> NDArray[np.int64]:
+    """Room for the draws, -1 each."""
+    if max(1, count) * draws > np.iinfo(np.intp).max // 8:
+        raise RangeError(f"{of}: size is {draws}; as many draws as memory holds would be right.")
+    return np.full((count, draws), -1, np.int64)
 
 
 def _noisy_keys(
-    rows: NDArray[Any], draws: int, generator: np.random.Generator
+    batch: Batch, draws: int, generator: np.random.Generator
 ) -> Iterator[tuple[int, int, NDArray[np.float64]]]:
     """(first row, first draw, z + g of shape (rows, draws, K)), a block at a time, in the order of rows and draws."""
-    count, width = rows.shape
+    count, width = batch.count, batch.width
     if width == 0:
         return
     step = max(1, _BLOCK // width)
     if draws <= step:
         height = max(1, step // max(1, draws))
         for first in range(0, count, height):
-            block = rows[first : first + height, None, :]
+            block = batch.rows(first, min(first + height, count))[:, None]
             yield first, 0, _with_noise(block, draws, generator)
         return
     for row in range(count):
+        block = batch.rows(row, row + 1)[:, None]
         for at in range(0, draws, step):
-            yield row, at, _with_noise(rows[row : row + 1, None, :], min(step, draws - at), generator)
+            yield row, at, _with_noise(block, min(step, draws - at), generator)
 
 
 def _with_noise(block: NDArray[Any], draws: int, generator: np.random.Generator) -> NDArray[np.float64]:
