@@ -217,6 +217,10 @@ def test_constant_features_are_refused_and_some_constant_columns_are_not(call, t
     path = spoiled(tmp_path, features=np.ones((200, 3)))
     said = sentence(call("audit", path, "--labels", "y", "--features", "features"))
     assert "every column of the features is constant" in said
+    nearly = np.zeros((200, 2))
+    nearly[[7, 8]] = 1.0
+    said = sentence(call("audit", spoiled(tmp_path, features=nearly), "--labels", "y", "--features", "features"))
+    assert "every column of the features is constant but for a few rows" in said
     half = np.c_[np.ones(200), np.random.default_rng(0).normal(size=(200, 2))]
     path = spoiled(tmp_path, features=half)
     assert call("audit", path, "--labels", "y", "--features", "features", "--json").json["unknown"]["with_features"]

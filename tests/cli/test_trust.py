@@ -90,6 +90,14 @@ def test_a_row_far_from_all_others_is_unknown_and_its_loss_is_written_short(call
     assert max(map(len, shown.out.splitlines())) <= 80
 
 
+def test_columns_that_are_constant_but_for_a_row_are_no_obstacle(call, tmp_path):
+    table = "u,v,w,kind\n" + "".join(f"{int(i == 5)},{2 * int(i == 5)},1,{'ab'[i % 2]}\n" for i in range(90))
+    (tmp_path / "rare.csv").write_text(table, encoding="utf-8")
+    done = call("fit", tmp_path / "rare.csv", "--target", "kind", "-o", tmp_path / "rare.nx")
+    assert done.status == 0, done.err
+    assert (tmp_path / "rare.nx").exists()
+
+
 def test_the_page_bears_the_date(call, rare, monkeypatch):
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1767225600")
     assert call("fit", rare / "train.csv", "--target", "kind", "-o", rare / "m.nx").status == 0

@@ -1,6 +1,7 @@
 """Unknown rows: false alarms as stated, indifference to units, and real strangers found."""
 
 import gzip
+from contextlib import nullcontext
 
 import numpy as np
 import pandas as pd
@@ -9,6 +10,7 @@ from scipy.stats import betabinom
 
 from normexp.base.errors import InputError, NormexpError, NormexpWarning
 from normexp.decide import OpenSetDetector
+from normexp.decide.feature_scores import telling_columns
 from normexp.metrics import auroc
 
 LOGITS = ("gen", "max_logit", "energy", "msp", "p_norm")
@@ -110,6 +112,35 @@ def test_constant_columns_are_left_out_and_said():
     )
     with pytest.raises(InputError, match="every column"):
         OpenSetDetector("mahalanobis").fit(logits, y, np.ones((300, 4)))
+
+
+@pytest.mark.parametrize("score", FEATURES)
+def test_columns_that_differ_in_a_row_or_two_only_are_a_sentence_or_left_out(score):
+    """A fit on four fifths of the rows may see one value only, and could not judge the others."""
+    logits, y, x = rows(90)
+    one, two = np.zeros((90, 2)), np.zeros((90, 2))
+    one[7], two[[7, 8]] = 1.0, 1.0
+    with pytest.raises(InputError, match="every column of the features is constant, or nearly"):
+        OpenSetDetector(score).fit(logits, y, one)
+    for rare in (one, two):
+        kept = telling_columns(rare)
+        assert rare is two or not kept.any()
+        wide = np.c_[x, rare[:, ~kept]]
+        with pytest.warns(NormexpWarning, match="are left out") if not kept.all() else nullcontext():
+            detector = OpenSetDetector(score).fit(logits, y, wide)
+        plain = OpenSetDetector(score).fit(logits, y, x)
+        np.testing.assert_allclose(detector.unknown_score(logits, wide), plain.unknown_score(logits, x), rtol=1e-9)
+
+
+@pytest.mark.parametrize("score", FEATURES)
+def test_features_of_any_size_are_scored_like_small_ones(score):
+    logits, y, x = rows(120)
+    plain = OpenSetDetector(score).fit(logits, y, x).unknown_score(logits, x)
+    for unit in (2.0**1020, 2.0**-900):  # at 2^1020 the difference of two of them is beyond the largest number
+        found = OpenSetDetector(score).fit(logits, y, x * unit).unknown_score(logits, x * unit)
+        np.testing.assert_allclose(found, plain, rtol=1e-6, atol=1e-9)
+        far = OpenSetDetector(score).fit(logits, y, x).unknown_score(logits, x * unit)
+        assert np.isfinite(far).all()
 
 
 def test_without_features_auto_is_the_generalised_entropy():

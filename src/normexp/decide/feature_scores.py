@@ -15,6 +15,8 @@ from sklearn.neighbors import NearestNeighbors
 from normexp.decide.door import Floats
 from normexp.ops import logsumexp
 
+FOLDS: Final = 5
+MOST: Final = 1e150  # standard deviations: its square is finite
 FLOOR: Final = 1e-6  # of the mean variance: keeps a covariance that shrinkage left singular apart from 0
 NEIGHBOURS: Final = 10  # Sun et al. (2022) take 50 of 50 000 rows and find 1 to 50 alike
 
@@ -33,18 +35,37 @@ class Columns:
     """Standardises columns, leaves out constant ones, and brings rows to length 1."""
 
     def __init__(self, x: Floats) -> None:
-        self.centre = x.mean(axis=0)
         size = np.abs(x).max(axis=0)
         # Two passes in units of the largest entry: columns of 1e200 do not overflow, nor do those of 1e-200 vanish.
         unit = np.where(size > 0.0, size, 1.0)
-        deviation = np.sqrt((((x - self.centre) / unit) ** 2).mean(axis=0))
+        middle = (x / unit).mean(axis=0)
+        deviation = np.sqrt(((x / unit - middle) ** 2).mean(axis=0))
+        self.centre = middle * unit
         self.kept = deviation > 1e-10
         self.scale = unit * np.where(self.kept, deviation, 1.0)
 
     def __call__(self, x: Floats) -> Floats:
-        standard = ((x - self.centre) / self.scale)[:, self.kept]
+        centre, scale = self.centre[self.kept], self.scale[self.kept]
+        half = np.where(scale > 1.0, 0.5, 1.0)  # the difference of two numbers may be beyond the largest one
+        with np.errstate(over="ignore"):
+            standard = np.clip((x[:, self.kept] * half - centre * half) / (scale * half), -MOST, MOST)
         length = np.sqrt(np.einsum("nd,nd->n", standard, standard))
         return np.asarray(standard / np.where(length > 0.0, length, 1.0)[:, None])
+
+
+def folds_of(n_rows: int, /) -> NDArray[np.intp]:
+    """The fold of each row, always the same."""
+    return np.random.default_rng(0).permutation(n_rows) % FOLDS
+
+
+def telling_columns(x: Floats, /) -> NDArray[np.bool_]:
+    """Columns (D,) of x (N, D) that are constant neither in all rows nor in those that a fold is fitted on."""
+    told = Columns(x).kept
+    fold = folds_of(x.shape[0])
+    for f in range(min(FOLDS, x.shape[0])):
+        if told.any():
+            told &= Columns(x[fold != f]).kept
+    return np.asarray(told)
 
 
 class RelativeMahalanobis:

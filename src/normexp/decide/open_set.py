@@ -11,11 +11,19 @@ from sklearn.utils.validation import check_is_fitted
 from normexp.base.errors import InputError, NormexpWarning, RangeError
 from normexp.base.finite_samples import fewest_rows, finite_sample_rank
 from normexp.decide.door import Floats, read_features, read_prediction, read_share
-from normexp.decide.feature_scores import Columns, FeatureScore, Neighbours, RelativeMahalanobis, VirtualLogit
+from normexp.decide.feature_scores import (
+    FOLDS,
+    Columns,
+    FeatureScore,
+    Neighbours,
+    RelativeMahalanobis,
+    VirtualLogit,
+    folds_of,
+    telling_columns,
+)
 from normexp.decide.logit_scores import LOGIT_SCORES, logit_score
 from normexp.metrics.door import Rows, read_target
 
-FOLDS: Final = 5
 FEATURE_SCORES: Final = ("mahalanobis", "knn", "vim")
 FEWEST_ROWS: Final = 10  # for a score that is fitted
 
@@ -50,7 +58,8 @@ class OpenSetDetector(BaseEstimator):
 
     Logits should come from rows that the model was not trained on, or the threshold is too low. Columns of
     features are standardised and rows brought to length 1, and covariances are shrunk by Ledoit and Wolf's rule, so
-    neither units nor more columns than rows are an obstacle; constant columns are left out.
+    neither units nor more columns than rows are an obstacle. Columns that are constant, in all rows or in those that
+    one of the five fits sees (as where only a row or two differ), are left out.
 
     References
     ----------
@@ -95,12 +104,12 @@ class OpenSetDetector(BaseEstimator):
         Raises
         ------
         ShapeError, RangeError, DtypeError, InputError
-            If the arguments do not fit together, hold NaN, or features are missing or all constant.
+            If the arguments do not fit together, hold NaN, or features are missing or constant (but for a few rows).
 
         Warns
         -----
         NormexpWarning
-            If columns of features are constant, or rows are too few for the false-alarm rate.
+            If columns of features are left out, or rows are too few for the false-alarm rate.
         """
         of = "OpenSetDetector.fit"
         share = read_share(self.false_alarm, of=of, name="false_alarm", example="0.05")
@@ -182,9 +191,14 @@ class OpenSetDetector(BaseEstimator):
             raise InputError(f"{of}: {rows.n_rows} rows are too few to fit the score {self.score_!r}; 10 is the least.")
         self.n_features_ = x.shape[1]
         self.columns_ = Columns(x)
+        self.columns_.kept &= telling_columns(x)
         constant = np.flatnonzero(~self.columns_.kept)
         if constant.size == x.shape[1]:
-            raise InputError(f"{of}: every column of the features is constant; they cannot tell any row from another.")
+            raise InputError(
+                f"{of}: every column of the features is constant, or nearly (a fit on four fifths of the {rows.n_rows} "
+                "rows sees one value only); they cannot tell rows apart. Give columns that vary, or take 'gen' without "
+                "features."
+            )
         if constant.size:
             shown = ", ".join(str(c) for c in constant[:5]) + (", ..." if constant.size > 5 else "")
             warnings.warn(
@@ -199,7 +213,7 @@ class OpenSetDetector(BaseEstimator):
         """Score of each row, by a fit that has not seen it where there is a fit."""
         if part in LOGIT_SCORES or x is None:
             return logit_score(part, rows.prediction)
-        fold = np.random.default_rng(0).permutation(rows.n_rows) % FOLDS
+        fold = folds_of(rows.n_rows)
         out = np.empty(rows.n_rows)
         for f in range(FOLDS):
             seen, unseen = fold != f, fold == f

@@ -6,8 +6,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from normexp.base.errors import NormexpWarning
+from normexp.base.errors import InputError, NormexpWarning
 from normexp.decide import ConformalClassifier, OpenSetDetector, SelectiveClassifier
+from normexp.decide.feature_scores import telling_columns
 from normexp.metrics import aurc, auroc, interval, risk_coverage_curve, wilson
 from normexp.metrics.accuracy import top_k_form
 from normexp.metrics.door import Rows, decided, log_confidence
@@ -131,6 +132,15 @@ def describe_unknown(
         else ""
     )
     halves = order[::2], order[1::2]
+    if features is not None:
+        told = telling_columns(features[halves[0]]) & telling_columns(features[halves[1]])
+        if not told.any():
+            raise InputError(
+                "audit: every column of the features is constant but for a few rows, so that there are parts of the "
+                f"{rows.n_rows:,} rows that see one value only; they cannot tell any row from another. Give what the "
+                "last layer of the network reads, or leave the features out."
+            )
+        features = features[:, told]
     decision = decided(rows)
     wrong = (decision != rows.target)[order]
     found: list[UnknownScore] = []

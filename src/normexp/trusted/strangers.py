@@ -11,6 +11,7 @@ from sklearn.base import BaseEstimator
 from normexp.base.errors import NormexpWarning
 from normexp.base.finite_samples import finite_sample_rank
 from normexp.decide import OpenSetDetector
+from normexp.decide.feature_scores import telling_columns
 from normexp.rows import StoredRows
 
 MOST_FEATURES: Final = 256  # the distance takes D x D numbers and D^3 operations
@@ -37,7 +38,8 @@ class StrangerDetector(BaseEstimator):
     detector_ : OpenSetDetector
         From logits, and features where there are some.
     reads_features_ : bool
-        Whether the rows are read beside their logits: dense numbers, at most 256 columns, two rows for each at least.
+        Whether the rows are read beside their logits: dense numbers, at most 256 columns, two rows for each at least,
+        not all columns constant but for a row or two.
 
     Notes
     -----
@@ -67,7 +69,7 @@ class StrangerDetector(BaseEstimator):
             table is not None
             and table.shape[0] >= max(20, ROWS_A_FEATURE * table.shape[1])
             and bool(np.isfinite(table).all())
-            and bool((np.ptp(table, axis=0) > 0).any())
+            and bool(telling_columns(table).any())
         )
         features = table if self.reads_features_ else None
         self.detector_ = OpenSetDetector(false_alarm=self.false_alarm)
