@@ -521,6 +521,58 @@ def test_options_without_a_meaning_are_refused_in_a_sentence(options, words):
     assert str(caught.value).startswith("TrustedClassifier.fit: ")
 
 
+class Answers(ClassifierMixin, BaseEstimator):
+    """Centres of the classes, and what its methods make of the distances to them."""
+
+    def __init__(self, kind="softmax"):
+        self.kind = kind
+
+    def fit(self, X, y):
+        self.classes_ = np.unique(y)
+        self.centres_ = np.array([X[y == label].mean(axis=0) for label in self.classes_])
+        return self
+
+    def predict_proba(self, X):
+        z = -((X[:, None] - self.centres_) ** 2).sum(axis=2)
+        prob = np.exp(z - z.max(axis=1, keepdims=True))
+        prob /= prob.sum(axis=1, keepdims=True)
+        if self.kind == "float16":
+            return prob.astype(np.float16)
+        if self.kind == "one column":
+            return prob[:, 1]
+        if self.kind == "negative":
+            return np.column_stack([prob[:, 0] + 0.5, prob[:, 1:-1], prob[:, -1] - 0.5])
+        return {"softmax": prob, "sigmoids": 1 / (1 + np.exp(-z)), "0.9": np.full(z.shape, 0.9)}[self.kind]
+
+
+class LogAnswers(Answers):
+    def predict_log_proba(self, X):
+        with np.errstate(divide="ignore"):
+            return np.log(self.predict_proba(X))
+
+
+@pytest.mark.parametrize("base", [Answers, LogAnswers])
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [("0.9", "row 0 sums to 2.7"), ("sigmoids", "row 0 sums to"), ("one column", "one column for each class")],
+)
+def test_probabilities_that_are_none_are_refused_by_the_estimators_name_and_a_row(base, kind, words):
+    X, y = clouds(90, [1, 1, 1])
+    with pytest.raises(NormexpError, match=words) as caught:
+        nx.TrustedClassifier(base(kind), **QUICK).fit(X, y)
+    assert str(caught.value).startswith("TrustedClassifier.fit: ")
+    assert f"of the estimator {base.__name__} " in str(caught.value) or kind == "one column"
+
+
+def test_negative_probabilities_are_refused_and_rounded_ones_taken():
+    X, y = clouds(90, [1, 1, 1])
+    with pytest.raises(NormexpError, match="Answers .* holds a negative number"):
+        nx.TrustedClassifier(Answers("negative"), **QUICK).fit(X, y)
+    rounded = nx.TrustedClassifier(Answers("float16"), **QUICK).fit(X, y)
+    exact = nx.TrustedClassifier(Answers("softmax"), **QUICK).fit(X, y)
+    np.testing.assert_allclose(rounded.predict_proba(X), exact.predict_proba(X), atol=2e-3)
+
+
 def test_weights_need_a_base_that_takes_them():
     X, y = clouds(60, [1, 1])
     weight = np.ones(60)
