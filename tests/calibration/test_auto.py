@@ -7,7 +7,9 @@ import pytest
 
 from normexp import calibration as cal
 from normexp.base.errors import NormexpWarning
+from normexp.calibration.copies import merge_copies
 from normexp.calibration.folds import split_folds
+from normexp.calibration.rows import CalibrationRows
 from normexp.metrics import log_loss
 
 NETWORKS = (
@@ -91,6 +93,59 @@ def test_a_model_without_errors_that_expects_some_is_said_to_be_a_leak():
     logits, _ = drawn(np.random.default_rng(0), 400, 4, 2.0)
     with pytest.warns(NormexpWarning, match="trained on"):
         cal.AutoCalibrator().fit(logits, logits.argmax(axis=1))
+
+
+def test_copies_of_rows_change_nothing_and_are_mentioned():
+    rng = np.random.default_rng(0)
+    for k, scale in ((5, 2.0), (2, 1.0), (4, 3.0)):
+        z, y = drawn(rng, 120, k, scale)
+        with pytest.warns(NormexpWarning, match="1080 of the 1200 rows"):
+            model = cal.AutoCalibrator().fit(np.repeat(z, 10, axis=0), np.repeat(y, 10))
+        alone = cal.AutoCalibrator().fit(z, y)
+        assert (model.chosen_, model.shares_, model.scores_) == (alone.chosen_, alone.shares_, alone.scores_)
+        np.testing.assert_array_equal(model.transform(z), alone.transform(z))
+    assert alone.chosen_ == "identity"
+
+
+def test_copies_that_were_not_merged_would_do_harm(monkeypatch):
+    monkeypatch.setattr("normexp.calibration.auto.merge_copies", lambda rows: (rows, 0))
+    z, y = drawn(np.random.default_rng(0), 120, 5, 2.0)
+    assert cal.AutoCalibrator().fit(np.repeat(z, 10, axis=0), np.repeat(y, 10)).chosen_ != "identity"
+
+
+def test_some_copies_among_other_rows_are_merged_by_weight():
+    z, y = drawn(np.random.default_rng(1), 300, 3, 1.0)
+    index = np.r_[np.arange(300), np.arange(60), np.arange(60)]
+    merged, n_copies = merge_copies(CalibrationRows(z, index, y[index], np.ones(420)))
+    assert n_copies == 120
+    np.testing.assert_allclose(merged.weight, np.r_[np.full(60, 3.0), np.ones(240)] * 300 / 420)
+    np.testing.assert_array_equal(merged.target, y)
+
+
+@pytest.mark.parametrize("leaves", [4, 30, 200])
+@pytest.mark.parametrize("power", [0.4, 1.0, 2.5])  # too modest, right, too sure
+def test_rows_that_repeat_by_nature_are_left_alone(leaves, power):
+    """Trees and votes give few distinct logits, and their classes differ as often as they should."""
+    rng = np.random.default_rng(leaves)
+    leaf, k = 2.0 * rng.normal(size=(leaves, 3)), 3
+    right = leaf[rng.integers(leaves, size=1500)]
+    y = (right + rng.gumbel(size=(1500, k))).argmax(axis=1)
+    rows = CalibrationRows(power * right, np.arange(1500), y, np.ones(1500))
+    merged, n_copies = merge_copies(rows)
+    assert n_copies == 0
+    assert merged is rows
+
+
+def test_a_forest_that_is_right_and_modest_holds_no_copies():
+    from sklearn.datasets import load_wine
+    from sklearn.ensemble import RandomForestClassifier
+    from sklearn.model_selection import cross_val_predict
+
+    X, y = load_wine(return_X_y=True)
+    prob = cross_val_predict(RandomForestClassifier(20, random_state=0, n_jobs=1), X, y, cv=5, method="predict_proba")
+    rows = CalibrationRows(np.log(np.maximum(prob, 1e-3)), np.arange(len(y)), y, np.ones(len(y)))
+    assert len(np.unique(prob, axis=0)) < 0.7 * len(y)
+    assert merge_copies(rows)[1] == 0
 
 
 def test_honest_rows_are_not_called_a_leak():

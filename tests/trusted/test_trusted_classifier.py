@@ -566,7 +566,7 @@ def test_probabilities_that_are_none_are_refused_by_the_estimators_name_and_a_ro
 
 def test_negative_probabilities_are_refused_and_rounded_ones_taken():
     X, y = clouds(90, [1, 1, 1])
-    with pytest.raises(NormexpError, match="Answers .* holds a negative number"):
+    with pytest.raises(NormexpError, match=r"Answers .* holds a negative number"):
         nx.TrustedClassifier(Answers("negative"), **QUICK).fit(X, y)
     rounded = nx.TrustedClassifier(Answers("float16"), **QUICK).fit(X, y)
     exact = nx.TrustedClassifier(Answers("softmax"), **QUICK).fit(X, y)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from normexp.base.errors import NormexpWarning
 from normexp.calibration.calibrator import Calibrator
+from normexp.calibration.copies import merge_copies
 from normexp.calibration.folds import check_cv, split_folds
 from normexp.calibration.log_linear import LEAST_SHARE, LogLinearPool, pool_shares
 from normexp.calibration.menu import Entry, menu_for
@@ -70,6 +71,9 @@ class AutoCalibrator(Calibrator):
     Vector and matrix scaling are tried in five strengths each where K and N allow; with many classes only the
     temperatures are tried, a block of rows at a time.
 
+    Copies of rows would stand on both sides of a split and make any gain look certain. Rows with equal logits whose
+    classes agree far more often than their probabilities allow are merged first, with a warning.
+
     Where something is to be mended and vector scaling was tried, all methods, identity too, are mixed: the mean of
     their log-probabilities with the shares that had the least held-out log loss. Which one is best is hard to tell from
     a thousand rows, and their mean is as good as the best of them, or better (``bench/results/calibration.md``). With
@@ -96,6 +100,16 @@ class AutoCalibrator(Calibrator):
 
     def _fit(self, rows: CalibrationRows) -> None:
         n_folds = check_cv(self.cv, of="AutoCalibrator")
+        given = rows.n_rows
+        rows, n_copies = merge_copies(rows)
+        if n_copies:
+            warnings.warn(
+                f"AutoCalibrator.fit: {n_copies} of the {given} rows have the logits of another row, bit for bit, and "
+                "its class, far more often than chance would have it: they are taken for copies, and each is counted "
+                "with the row that it repeats. Drop them, or give rows that were drawn one by one.",
+                NormexpWarning,
+                stacklevel=4,
+            )
         _look_for_leak(rows)
         menu = [entry for entry in menu_for(rows) if entry.name in KEEPING or not self.keep_decisions]
         trials = _trials(menu, rows, n_folds)
