@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from normexp import metrics
-from normexp.base.errors import RangeError
+from normexp.base.errors import DtypeError, RangeError
 from normexp.metrics.interval import statement_of
 
 
@@ -122,6 +122,34 @@ def test_a_metric_of_other_arguments_is_resampled_too():
     assert 0.6 < low < value < high < 0.9
 
 
+@pytest.mark.parametrize("metric", [metrics.auroc, metrics.fpr_at_tpr, partial(metrics.fpr_at_tpr, tpr=0.8)])
+@pytest.mark.parametrize("n_positive", [1, 3])
+def test_rare_positives_have_an_interval_all_the_same(metric, n_positive):
+    """Of 1 000 rows with 3 positive ones, every twentieth resample has none."""
+    rng = np.random.default_rng(0)
+    flag = np.arange(1000) < n_positive
+    score = 2.0 * flag + rng.normal(size=1000)
+    value, low, high = metrics.interval(metric, flag, score, rng=0, n_resamples=100)
+    assert value == metric(flag, score)
+    assert 0.0 <= low <= value <= high <= 1.0
+    assert low < high
+    with pytest.raises(RangeError, match="no row is positive"):  # the rows themselves
+        metrics.interval(metric, np.zeros(1000, bool), score, rng=0, n_resamples=10)
+
+
+def test_a_metric_of_several_numbers_is_refused_with_a_way_out():
+    y, logits = sharpened(100, 1)
+    with pytest.raises(DtypeError, match=r"decomposition\(y, p, \*\*options\).calibration"):
+        metrics.interval(metrics.decomposition, y, logits)
+
+    def part(y, p, **options):
+        return metrics.decomposition(y, p, **options).calibration
+
+    value, low, high = metrics.interval(part, y, logits, rng=0, n_resamples=20)
+    assert value == metrics.decomposition(y, logits).calibration
+    assert low < high
+
+
 def test_an_infinite_loss_gives_an_infinite_end_and_no_nan():
     y, prob = [0, 1] * 20, [[1.0, 0.0], [0.5, 0.5]] * 20
     prob[1] = [1.0, 0.0]
@@ -141,5 +169,9 @@ def test_a_hundred_thousand_rows_take_seconds():
 def test_level_and_resamples_out_of_range_are_refused():
     with pytest.raises(RangeError, match="level is 95"):
         metrics.interval(metrics.accuracy, [0], [[1.0, 0.0]], level=95)
+    with pytest.raises(DtypeError, match="level is 'a'"):
+        metrics.interval(metrics.accuracy, [0], [[1.0, 0.0]], level="a")
+    with pytest.raises(DtypeError, match=r"n_resamples is 2\.5"):
+        metrics.interval(metrics.accuracy, [0], [[1.0, 0.0]], n_resamples=2.5)
     with pytest.raises(RangeError, match="n_resamples is 0"):
         metrics.interval(metrics.accuracy, [0], [[1.0, 0.0]], n_resamples=0)

@@ -38,8 +38,8 @@ def merge_copies(rows: CalibrationRows, /) -> tuple[CalibrationRows, int]:
     drawn one by one, row i would differ from :math:`t_i` with probability :math:`1 - p_i(t_i)`, independently; with
     :math:`\mu` the sum of these over the repeated rows, d differences or fewer have a chance of at most
     :math:`e^{-\mu + d + d\log(\mu/d)}` (Chernoff). Below 1e-4, and where no more than one in a hundred differs, the
-    rows are copies. For p stands the larger of the given probability and that after a temperature fitted on one row of each
-    distinct logits, so that a model which is merely too modest is not taken for one with copies.
+    rows are copies. For p stands the larger of the given probability and that after a temperature fitted on one row of
+    each distinct logits, so that a model which is merely too modest is not taken for one with copies.
 
     Cost: a hash of each row; a temperature where logits repeat.
 

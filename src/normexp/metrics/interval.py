@@ -3,13 +3,14 @@
 import inspect
 from collections.abc import Callable, Mapping
 from functools import partial
+from numbers import Integral, Real
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from normexp.base.errors import RangeError
+from normexp.base.errors import DtypeError, RangeError
 from normexp.metrics.accuracy import (
     accuracy,
     accuracy_form,
@@ -19,6 +20,7 @@ from normexp.metrics.accuracy import (
     top_k_form,
 )
 from normexp.metrics.brier import brier, brier_form
+from normexp.metrics.detection import auroc, fpr_at_tpr
 from normexp.metrics.door import Rows, read_rows, read_weight
 from normexp.metrics.ece import ece, ece_form, overconfidence, overconfidence_form
 from normexp.metrics.log_loss import log_loss, log_loss_form
@@ -38,6 +40,8 @@ FORMS: Mapping[Any, Callable[..., GroupedSums]] = MappingProxyType(
         overconfidence: overconfidence_form,
     }
 )
+
+TWO_KINDS: frozenset[Any] = frozenset({auroc, fpr_at_tpr})  # these need a positive and a negative row
 
 
 class Interval(NamedTuple):
@@ -90,7 +94,8 @@ def interval(
     Raises
     ------
     ShapeError, RangeError, DtypeError
-        As the metric does; or if `level` or `n_resamples` is out of range.
+        As the metric does; or if `level` or `n_resamples` is out of range, or the metric gives no single number
+        (as ``decomposition``: pass ``lambda y, p, **options: decomposition(y, p, **options).calibration``).
 
     Notes
     -----
@@ -99,6 +104,9 @@ def interval(
     rows is exactly 0 or 1, resampling shows no spread and the exact binomial bound stands instead. A metric
     that is biased by noise (``ece`` of kind "binned", "smooth" and "classwise") is biased again in each resample,
     so its interval lies too high; the debiased kind has no such fault.
+
+    For ``auroc`` and ``fpr_at_tpr`` a resample without a positive, or without a negative, row is drawn anew: the
+    interval is that given both kinds.
 
     Cost: for accuracy, balanced and top-k accuracy, log loss, Brier score, overconfidence and every ``ece`` but the
     classwise, O(N) a resample, without a new look at the N x K predictions. Any other metric is called anew on
@@ -114,10 +122,7 @@ def interval(
     >>> value, 0.35 < low < value < high < 0.65
     (0.5, True)
     """
-    if not 0.0 < level < 1.0:
-        raise RangeError(f"interval: level is {level}; a number between 0 and 1 would be right.")
-    if n_resamples < 1:
-        raise RangeError(f"interval: n_resamples is {n_resamples}; 1 or more would be right.")
+    _check_options(level, n_resamples)
     generator = np.random.default_rng(rng)
     form = statement_of(metric)
     if form is None:
@@ -173,13 +178,48 @@ def _by_calls(
     n_rows = np.asarray(y).shape[0]
     weight = read_weight(sample_weight, of="interval", n_rows=n_rows)
     options = {"from_logits": from_logits} if _takes_from_logits(metric) else {}
-    value = float(metric(y, prediction, sample_weight=weight, **options))
+    value = _number(metric(y, prediction, sample_weight=weight, **options), metric)
     eligible = np.flatnonzero(weight)
+    flag = np.asarray(y) if _unwrapped(metric) in TWO_KINDS else None
     replicates = np.empty(n_resamples)
     for b in range(n_resamples):
-        count = np.bincount(eligible[generator.integers(eligible.size, size=eligible.size)], minlength=n_rows)
+        drawn = eligible[generator.integers(eligible.size, size=eligible.size)]
+        while flag is not None and bool((flag[drawn] == flag[drawn[0]]).all()):
+            drawn = eligible[generator.integers(eligible.size, size=eligible.size)]
+        count = np.bincount(drawn, minlength=n_rows)
         replicates[b] = metric(y, prediction, sample_weight=weight * count, **options)
     return Interval(value, *quantile_range(replicates, level=level))
+
+
+def _unwrapped(metric: Metric) -> Any:
+    """The metric without the options that a partial fixes."""
+    return metric.func if isinstance(metric, partial) else metric
+
+
+def _number(value: Any, metric: Metric) -> float:
+    """What a metric gave, as a float."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        inner = _unwrapped(metric)
+        name = getattr(inner, "__name__", type(inner).__name__)
+        fields = getattr(value, "_fields", ("part",))
+        raise DtypeError(
+            f"interval: {name} gives a {type(value).__name__}, no single number; pass a function that does, such as "
+            f"lambda y, p, **options: {name}(y, p, **options).{fields[0]}."
+        ) from None
+
+
+def _check_options(level: Any, n_resamples: Any) -> None:
+    """Refuse a level or a number of resamples without a meaning."""
+    if not isinstance(level, Real):
+        raise DtypeError(f"interval: level is {level!r}; a number between 0 and 1, such as 0.95, would be right.")
+    if not 0.0 < float(level) < 1.0:
+        raise RangeError(f"interval: level is {level}; a number between 0 and 1 would be right.")
+    if not isinstance(n_resamples, Integral):
+        raise DtypeError(f"interval: n_resamples is {n_resamples!r}; a whole number, such as 1000, would be right.")
+    if n_resamples < 1:
+        raise RangeError(f"interval: n_resamples is {n_resamples}; 1 or more would be right.")
 
 
 def _takes_from_logits(metric: Metric) -> bool:
