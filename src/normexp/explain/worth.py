@@ -11,6 +11,7 @@ from sklearn.inspection import permutation_importance
 from sklearn.utils.validation import check_is_fitted
 
 from normexp.base.errors import DtypeError, RangeError, ShapeError
+from normexp.base.in_words import refusals_in_words
 from normexp.explain.head import Head, rows_of
 from normexp.explain.log_odds import names_of
 from normexp.explain.rows import F64, Index, as_dense
@@ -115,7 +116,8 @@ def importance(
             )
         return np.asarray(found.importances_mean, dtype=np.float64)
 
-    value = once(np.arange(n_rows), n_repeats)
+    with refusals_in_words("importance", X, y):
+        value = once(np.arange(n_rows), n_repeats)
     drawn = np.array([once(draw.integers(n_rows, size=n_rows), 1) for _ in range(n_resamples)])
     if not (np.isfinite(value).all() and np.isfinite(drawn).all()):
         raise RangeError(

@@ -6,11 +6,10 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import validate_data
 
 from normexp.base.errors import NormexpWarning, RangeError
-from normexp.linear_model.head import FLOATS, LinearHead
+from normexp.linear_model.door import read_labelled
+from normexp.linear_model.head import LinearHead
 from normexp.linear_model.parameters import check_parameters, check_row_weights
 from normexp.linear_model.penalties import penalty_of
 from normexp.solvers import Fitted, Outcome, Running, Solution, absorb, first_of_a_stream, summed_up
@@ -95,11 +94,7 @@ def take_batch(
             NormexpWarning,
             stacklevel=3,
         )
-    rows: Any
-    rows, labels = validate_data(
-        model, X, y, accept_sparse="csr", dtype=FLOATS, accept_large_sparse=False, reset=running is None
-    )
-    check_classification_targets(labels)
+    rows, labels = read_labelled(model, X, y, of="SoftmaxClassifier.partial_fit", reset=running is None)
     known = _classes(model, classes, running)
     strange = np.flatnonzero(~np.isin(labels, known))
     if strange.size:

@@ -4,11 +4,10 @@ from typing import Any, Self, final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import validate_data
 
 from normexp.base.errors import RangeError
-from normexp.linear_model.head import FLOATS, LinearHead, LinearPosterior, dense
+from normexp.linear_model.door import read_labelled
+from normexp.linear_model.head import LinearHead, LinearPosterior, dense
 from normexp.linear_model.parameters import check_row_weights
 
 F64 = NDArray[np.float64]
@@ -203,9 +202,7 @@ class NaiveBayesSoftmax(LinearPosterior):
 
 def _rows(model: Any, X: Any, y: ArrayLike, sample_weight: ArrayLike | None) -> tuple[Any, F64, F64]:
     """Check the rows; return them, their classes as (N, K) of 0 and 1, and their weights."""
-    rows: Any
-    rows, y = validate_data(model, X, y, accept_sparse="csr", dtype=FLOATS)
-    check_classification_targets(y)
+    rows, y = read_labelled(model, X, y, of=f"{type(model).__name__}.fit")
     weight = check_row_weights(sample_weight, rows.shape[0])
     model.classes_, index = np.unique(y, return_inverse=True)
     if len(model.classes_) < 2:

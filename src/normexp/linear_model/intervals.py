@@ -6,10 +6,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtri
 from sklearn.utils import compute_sample_weight
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from normexp.base.errors import RangeError
-from normexp.linear_model.head import FLOATS, LinearHead, dense
+from normexp.linear_model.door import read_labelled
+from normexp.linear_model.head import LinearHead, dense
 from normexp.linear_model.parameters import check_row_weights
 from normexp.linear_model.penalties import penalty_of
 from normexp.solvers import covariance
@@ -92,8 +93,7 @@ class WithIntervals(LinearHead):
         check_is_fitted(self)
         if not 0.0 < level < 1.0:
             raise RangeError(f"coef_intervals: level is {level!r}; it must lie between 0 and 1, such as 0.95.")
-        rows: Any
-        rows, labels = validate_data(self, X, y, accept_sparse="csr", dtype=FLOATS, reset=False)
+        rows, labels = read_labelled(self, X, y, of="coef_intervals", reset=False)
         target, weight = self._counted(rows, labels, sample_weight)
         penalty = penalty_of(self, rows.shape[1])
         if penalty.has_corners:

@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.multiclass import check_classification_targets
 
 from normexp.base.errors import RangeError, ShapeError
+from normexp.base.in_words import refusals_in_words
 from normexp.linear_model.penalties import check_penalty
 
 _STARTS = ("lda", "naive_bayes")
@@ -41,7 +42,8 @@ def check_labels(y: ArrayLike) -> None:
     """
     labels = np.asarray(y)
     if labels.dtype.kind not in "biu" or 2 * len(np.unique(labels)) > len(labels):
-        check_classification_targets(y)
+        with refusals_in_words("SoftmaxClassifier.fit", y=y):
+            check_classification_targets(y)
 
 
 def check_row_weights(sample_weight: ArrayLike | None, n_rows: int) -> NDArray[np.float64]:

@@ -7,11 +7,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import clone
 from sklearn.utils import compute_sample_weight
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_X_y
 
 from normexp.base.errors import RangeError
-from normexp.linear_model.head import FLOATS, dense
+from normexp.linear_model.door import read_labelled
+from normexp.linear_model.head import dense
 from normexp.linear_model.parameters import check_parameters, check_row_weights
 from normexp.linear_model.penalties import penalty_of
 from normexp.linear_model.softmax_classifier import SoftmaxClassifier
@@ -101,7 +100,7 @@ def alpha_max(
         class_weight=class_weight,
     )  # fmt: skip
     check_parameters(model)
-    rows, labels = check_X_y(X, y, accept_sparse="csr", dtype=FLOATS, accept_large_sparse=False)
+    rows, labels = read_labelled(model, X, y, of="alpha_max")
     wanted = penalty_of(model, rows.shape[1])
     if not wanted.has_corners:
         raise RangeError(
@@ -177,7 +176,7 @@ def softmax_path(
         class_weight=class_weight, tol=tol, max_iter=max_iter,
     )  # fmt: skip
     check_parameters(model)
-    rows, labels = check_X_y(X, y, accept_sparse="csr", dtype=FLOATS, accept_large_sparse=False)
+    rows, labels = read_labelled(model, X, y, of="softmax_path")
     if isinstance(Cs, (int, np.integer)) and penalty_of(model, rows.shape[1]).has_corners:
         problem, _ = _problem(model, rows, labels, sample_weight)
         first = 1.0 / max(problem.strongest(penalty_of(model, rows.shape[1])), np.finfo(float).tiny)
@@ -221,7 +220,10 @@ def strengths(Cs: int | ArrayLike, name: str) -> F64:
     """Return the values of C, ascending: between 1e-4 and 1e4 for a number of them, as in scikit-learn."""
     if isinstance(Cs, (int, np.integer)):
         return np.logspace(-4, 4, count_of(Cs, name))
-    grid = np.unique(np.asarray(Cs, dtype=np.float64))
+    try:
+        grid = np.unique(np.asarray(Cs, dtype=np.float64))
+    except (TypeError, ValueError):
+        grid = np.array([])
     if grid.ndim != 1 or not len(grid) or not np.all(np.isfinite(grid) & (grid > 0)):
         raise RangeError(f"{name}: Cs is {Cs!r}; how many values, or finite values above 0, are needed.")
     return grid
@@ -251,7 +253,6 @@ def _smooth_path(
 def _problem(
     model: SoftmaxClassifier, rows: Any, labels: ArrayLike, sample_weight: ArrayLike | None
 ) -> tuple[CornerProblem, NDArray[Any]]:
-    check_classification_targets(labels)
     classes, target = np.unique(labels, return_inverse=True)
     if len(classes) < 2:
         raise RangeError(f"y holds one class only, {classes[0]!r}; at least 2 classes are needed to tell them apart.")

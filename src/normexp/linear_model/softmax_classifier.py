@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state, compute_sample_weight
-from sklearn.utils.validation import validate_data
 
 from normexp.base.errors import RangeError, ShapeError
 from normexp.linear_model.batches import InBatches
+from normexp.linear_model.door import read_labelled
 from normexp.linear_model.exchange import FromScikitLearn
 from normexp.linear_model.generative import LinearDiscriminant, NaiveBayesSoftmax
-from normexp.linear_model.head import FLOATS, dense
+from normexp.linear_model.head import dense
 from normexp.linear_model.intervals import WithIntervals
 from normexp.linear_model.over_rows import is_streamed
 from normexp.linear_model.parameters import check_labels, check_parameters, check_row_weights
@@ -201,7 +201,7 @@ class SoftmaxClassifier(InBatches, WithIntervals, FromScikitLearn):
         log = log_step if self.verbose else None
         if is_streamed(X):
             return fit_rows(self, X, y, sample_weight, checkpoint=checkpoint, progress=progress, log=log)
-        X, y = validate_data(self, X, y, accept_sparse="csr", dtype=FLOATS, order=None, accept_large_sparse=False)
+        X, y = read_labelled(self, X, y, of="SoftmaxClassifier.fit", look_at_labels=False)
         check_labels(y)
         if checkpoint is not None or progress is not None:
             return fit_rows(self, ArrayRows(X), y, sample_weight, checkpoint=checkpoint, progress=progress, log=log)

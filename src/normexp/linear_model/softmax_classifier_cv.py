@@ -6,11 +6,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import get_scorer
 from sklearn.model_selection import check_cv
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import validate_data
 
 from normexp.base.errors import RangeError
-from normexp.linear_model.head import FLOATS, LinearHead
+from normexp.linear_model.door import read_labelled
+from normexp.linear_model.head import LinearHead
 from normexp.linear_model.parameters import check_row_weights
 from normexp.linear_model.penalty_path import fitted_path, strengths
 from normexp.linear_model.softmax_classifier import SoftmaxClassifier
@@ -130,9 +129,7 @@ class SoftmaxClassifierCV(LinearHead):
             Itself.
         """
         grid, ratios = strengths(self.Cs, "SoftmaxClassifierCV.fit"), self._ratios()
-        rows: Any
-        rows, labels = validate_data(self, X, y, accept_sparse="csr", dtype=FLOATS, accept_large_sparse=False)
-        check_classification_targets(labels)
+        rows, labels = read_labelled(self, X, y, of="SoftmaxClassifierCV.fit")
         weight = None if sample_weight is None else check_row_weights(sample_weight, rows.shape[0])
         counted = np.ones(len(labels), bool) if weight is None else weight > 0
         if len(np.unique(labels[counted])) < 2:

@@ -12,6 +12,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 
 from normexp.base.errors import InputError, NormexpWarning, RangeError
+from normexp.base.in_words import refusals_in_words
 from normexp.calibration import AutoCalibrator
 from normexp.decide import ConformalClassifier, SelectiveClassifier
 from normexp.linear_model import SoftmaxClassifier
@@ -281,12 +282,14 @@ class TrustedClassifier(Answers):
                 raise InputError(f"{_OF}: the rows in {X.where} know no classes and y is None; give the classes.")
             validate_data(self, rows, reset=True, skip_check_array=True)
             return rows, rows.labels
-        rows, labels = indexable(X, y)
+        with refusals_in_words(_OF, X, y):
+            rows, labels = indexable(X, y)
         if labels is None:
             raise InputError(f"{_OF} requires y to be passed, but the target y is None; give the classes of the rows.")
-        labels = column_or_1d(labels, warn=True)
-        check_classification_targets(labels)
-        validate_data(self, rows, reset=True, skip_check_array=True)
+        with refusals_in_words(_OF, X, y):
+            labels = column_or_1d(labels, warn=True)
+            check_classification_targets(labels)
+            validate_data(self, rows, reset=True, skip_check_array=True)
         if len(labels) == 0:
             raise InputError(f"{_OF}: there are no rows (n_samples = 0); rows of at least two classes are needed.")
         return rows, labels
