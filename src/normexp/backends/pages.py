@@ -6,6 +6,7 @@ shelf when the array and all its views are gone, and the next result of about th
 256 MiB at most; ``set_kept_memory`` changes that.
 """
 
+import os
 import threading
 from collections import deque
 from math import prod
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from normexp.base.checks import check_whole
 from normexp.base.errors import RangeError
 
 SMALLEST = 1 << 25  # bytes; up to here malloc keeps pages itself (M_MMAP_THRESHOLD grows to 32 MiB and no further)
@@ -58,6 +60,10 @@ class Shelf:
         if self._size() + memory.size <= self.limit:
             self._held.append(memory)
 
+    def reset(self) -> None:
+        """Renew the lock, as a forked child must: a thread that held it is not there to let it go."""
+        self._taking = threading.Lock()
+
     def trim(self) -> None:
         """Let the longest unused go until what is left is within the limit."""
         with self._taking:
@@ -81,6 +87,8 @@ class Shelf:
 
 
 SHELF = Shelf(1 << 28)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=SHELF.reset)
 
 
 def set_kept_memory(n: int, /) -> None:
@@ -93,8 +101,8 @@ def set_kept_memory(n: int, /) -> None:
 
     Raises
     ------
-    RangeError
-        If ``n`` is not a whole number of at least 0.
+    DtypeError, RangeError
+        If ``n`` is not a whole number, or below 0.
 
     Notes
     -----
@@ -108,7 +116,9 @@ def set_kept_memory(n: int, /) -> None:
     >>> nx.set_kept_memory(0)  # nothing is kept
     >>> nx.set_kept_memory(2**28)
     """
-    if isinstance(n, bool) or not hasattr(n, "__index__") or n.__index__() < 0:
-        raise RangeError(f"set_kept_memory: n is {n!r}; a whole number of bytes of at least 0 would be right.")
-    SHELF.limit = n.__index__()
+    right = "a whole number of bytes of at least 0"
+    limit = check_whole(n, of="set_kept_memory", name="n", right=right)
+    if limit < 0:
+        raise RangeError(f"set_kept_memory: n is {limit}; {right} would be right.")
+    SHELF.limit = limit
     SHELF.trim()

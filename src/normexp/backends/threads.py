@@ -18,6 +18,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
+from normexp.base.checks import check_whole
 from normexp.base.errors import RangeError
 
 
@@ -119,7 +120,7 @@ class ThreadLimit:
 
 
 def set_num_threads(n: int, /) -> ThreadLimit:
-    """Let each call of normexp use at most ``n`` threads, the calling one included.
+    """Let each call of normexp use at most ``n`` threads of its own, the calling one included.
 
     Parameters
     ----------
@@ -133,12 +134,14 @@ def set_num_threads(n: int, /) -> ThreadLimit:
 
     Raises
     ------
-    RangeError
-        If ``n`` is not a whole number of at least 1.
+    DtypeError, RangeError
+        If ``n`` is not a whole number, or below 1.
 
     Notes
     -----
-    Results do not depend on the number of threads, to the bit.
+    Results do not depend on the number of threads, to the bit. Matrix products (``linear_cross_entropy`` and what is
+    fitted with it) are BLAS's, which has threads of its own: ``threadpoolctl.threadpool_limits``, or its environment
+    variable (``OPENBLAS_NUM_THREADS``, ``MKL_NUM_THREADS``), limits these.
 
     Examples
     --------
@@ -147,9 +150,10 @@ def set_num_threads(n: int, /) -> ThreadLimit:
     ...     nx.get_num_threads()
     1
     """
-    if isinstance(n, bool) or not hasattr(n, "__index__") or n.__index__() < 1:
-        raise RangeError(f"set_num_threads: n is {n!r}; a whole number of at least 1 would be right.")
-    former, POOL.limit = POOL.limit, n.__index__()
+    count = check_whole(n, of="set_num_threads", name="n", right="a whole number of at least 1")
+    if count < 1:
+        raise RangeError(f"set_num_threads: n is {count}; a whole number of at least 1 would be right.")
+    former, POOL.limit = POOL.limit, count
     return ThreadLimit(former)
 
 

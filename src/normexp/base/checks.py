@@ -16,12 +16,7 @@ def check_logits(logits: Any, *, of: str, name: str = "logits") -> tuple[NDArray
     if isinstance(logits, np.ma.MaskedArray):
         shown = ~np.ma.getmaskarray(logits)
         logits = logits.data
-    try:
-        array = np.asarray(logits)
-    except ValueError:
-        raise ShapeError(
-            f"{of}: {name} are nested lists of unequal lengths; an array, or lists of equal lengths, would be right."
-        ) from None
+    array = _as_array(logits, of=of, name=name)
     if compute_dtype(array.dtype) is None:
         raise DtypeError(
             f"{of}: {name} have dtype {array.dtype}; float16, bfloat16, float32, float64, bool or integers "
@@ -32,20 +27,58 @@ def check_logits(logits: Any, *, of: str, name: str = "logits") -> tuple[NDArray
     return array, shown
 
 
-def check_axis(axis: Any, ndim: int, *, of: str) -> tuple[int, ...]:
+def check_array(values: Any, *, of: str, name: str) -> NDArray[Any]:
+    """Make an array of ``values``, without hidden entries: only the logits may be masked."""
+    if isinstance(values, np.ma.MaskedArray):
+        if np.ma.getmaskarray(values).any():
+            raise RangeError(f"{of}: {name} is a masked array with hidden entries; fill them, or mask the logits.")
+        values = values.data
+    return _as_array(values, of=of, name=name)
+
+
+def _as_array(values: Any, *, of: str, name: str) -> NDArray[Any]:
+    """An array of anything but lists of unequal lengths."""
+    try:
+        return np.asarray(values)
+    except ValueError:
+        raise ShapeError(
+            f"{of}: {name} came as lists of unequal lengths; an array, or lists of equal lengths, would be right."
+        ) from None
+
+
+def check_whole(value: Any, *, of: str, name: str, right: str = "a whole number") -> int:
+    """The value as an int; neither a bool, nor a text, nor an array of more than one number."""
+    if not _is_whole(value):
+        raise DtypeError(f"{of}: {name} is {_shown(value)}; {right} would be right.")
+    return int(value.__index__())
+
+
+def _is_whole(value: Any) -> bool:
+    """Whether the value is one whole number."""
+    if isinstance(value, np.ndarray):
+        return value.ndim == 0 and value.dtype.kind in "iu"
+    return hasattr(value, "__index__") and not isinstance(value, (bool, np.bool_))
+
+
+def _shown(value: Any) -> str:
+    """The value, in one line."""
+    return f"an array of shape {value.shape}" if isinstance(value, np.ndarray) and value.ndim else repr(value)
+
+
+def check_axis(axis: Any, ndim: int, *, of: str, holder: str = "the logits have") -> tuple[int, ...]:
     """The axes as non-negative numbers in rising order; all of them for None."""
     if axis is None:
         return tuple(range(ndim))
     axes = tuple(axis) if isinstance(axis, (tuple, list)) else (axis,)
     found = []
     for one in axes:
-        if isinstance(one, bool) or not hasattr(one, "__index__"):
-            raise DtypeError(f"{of}: axis is {axis!r}; an integer, a tuple of integers or None would be right.")
+        if not _is_whole(one):
+            raise DtypeError(f"{of}: axis is {_shown(axis)}; an integer, a tuple of integers or None would be right.")
         number = one.__index__()
         if ndim == 0 and len(axes) == 1 and number in {0, -1}:
             return ()
         if not -ndim <= number < ndim:
-            raise AxisError(f"{of}: axis is {axis!r}, but the logits have {ndim} dimensions: {-ndim} to {ndim - 1}.")
+            raise AxisError(f"{of}: axis is {axis!r}, but {holder} {ndim} dimensions: {-ndim} to {ndim - 1}.")
         found.append(number % ndim)
     if len(set(found)) < len(found):
         raise AxisError(f"{of}: axis {axis!r} names a dimension twice; name each once.")
@@ -54,18 +87,24 @@ def check_axis(axis: Any, ndim: int, *, of: str) -> tuple[int, ...]:
 
 def check_temperature(temperature: Any, shape: tuple[int, ...], *, of: str) -> NDArray[np.float64]:
     """The temperature as float64, not negative, not NaN, broadcastable to ``shape``."""
-    array = np.asarray(temperature)
+    array = check_array(temperature, of=of, name="temperature")
     if compute_dtype(array.dtype) is None:
         raise DtypeError(f"{of}: temperature has dtype {array.dtype}; a number or an array of numbers would be right.")
     array = array.astype(np.float64)
-    if not (array >= 0.0).all():
-        raise RangeError(f"{of}: temperature is {temperature!r}; numbers of at least 0 would be right.")
+    fits = array >= 0.0
+    if not fits.all():
+        first = int(np.flatnonzero(~fits)[0])
+        at = tuple(int(place) for place in np.unravel_index(first, array.shape))
+        where = f" at {at[0] if len(at) == 1 else at}" if at else ""
+        raise RangeError(
+            f"{of}: temperature is {array.reshape(-1)[first]}{where}; numbers of at least 0 would be right."
+        )
     return check_broadcast(array, shape, of=of, name="temperature")
 
 
 def check_where(where: Any, shape: tuple[int, ...], *, of: str) -> NDArray[np.bool_]:
     """The mask as booleans, broadcastable to ``shape``."""
-    array = np.asarray(where)
+    array = check_array(where, of=of, name="where")
     if array.dtype != np.bool_:
         raise DtypeError(f"{of}: where has dtype {array.dtype}; booleans, True where the logit counts, would be right.")
     return check_broadcast(array, shape, of=of, name="where")
@@ -84,6 +123,8 @@ def check_broadcast(array: NDArray[Any], shape: tuple[int, ...], *, of: str, nam
 
 def check_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], *, of: str) -> NDArray[Any]:
     """The array that the caller wants filled, of just the right shape and dtype, and writable."""
+    if isinstance(out, np.ma.MaskedArray):
+        raise DtypeError(f"{of}: out is a masked array; a plain NumPy array would be right.")
     if not isinstance(out, np.ndarray):
         raise DtypeError(f"{of}: out is a {type(out).__name__}; a NumPy array would be right.")
     if out.shape != shape:
@@ -98,7 +139,9 @@ def check_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], *, of: str
 def check_number(value: Any, *, of: str, name: str, low: float, high: float = math.inf) -> float:
     """The value as a float within [low, high]."""
     try:
-        number = float(value)
+        number = float("text" if isinstance(value, (str, bytes, bytearray)) else value)
+    except OverflowError:
+        raise RangeError(f"{of}: {name} is beyond float64; a number from {low:g} to {high:g} would be right.") from None
     except (TypeError, ValueError):
         raise DtypeError(f"{of}: {name} is {value!r}; a number from {low:g} to {high:g} would be right.") from None
     if not (low <= number <= high and math.isfinite(number)):
@@ -108,8 +151,8 @@ def check_number(value: Any, *, of: str, name: str, low: float, high: float = ma
 
 def check_reduction(reduction: Any, *, of: str) -> str:
     """One of the three words."""
-    if reduction not in {"mean", "sum", "none"}:
-        raise RangeError(f"{of}: reduction is {reduction!r}; 'mean', 'sum' or 'none' would be right.")
+    if not isinstance(reduction, str) or reduction not in {"mean", "sum", "none"}:
+        raise RangeError(f"{of}: reduction is {_shown(reduction)}; 'mean', 'sum' or 'none' would be right.")
     return str(reduction)
 
 
@@ -117,7 +160,7 @@ def check_weight(weight: Any, classes: int, *, of: str) -> NDArray[np.float64] |
     """Class weights (K,) as float64, none negative; None stays None."""
     if weight is None:
         return None
-    array = np.asarray(weight)
+    array = check_array(weight, of=of, name="weight")
     if compute_dtype(array.dtype) is None:
         raise DtypeError(f"{of}: weight has dtype {array.dtype}; numbers would be right.")
     if array.shape != (classes,):

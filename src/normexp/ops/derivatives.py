@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from normexp.backends import derivatives as _backend
 from normexp.backends.dispatch import by_library
-from normexp.base.checks import check_axis, check_logits
+from normexp.base.checks import check_array, check_axis, check_logits
 from normexp.base.errors import ShapeError
 from normexp.base.precision import result_dtype
 from normexp.base.types import Array, Axis
@@ -164,8 +164,8 @@ def softmax_jacobian(prob: Array, /) -> Array:
 def _product(of: str, prob: Any, vector: Any, name: str, axis: Axis) -> NDArray[Any]:
     """Check both arrays, then multiply."""
     array, shown = check_logits(prob, of=of, name="prob")
-    other, _ = check_logits(vector, of=of, name=name)
-    axes = check_axis(axis, array.ndim, of=of)
+    other, _ = check_logits(check_array(vector, of=of, name=name), of=of, name=name)
+    axes = check_axis(axis, array.ndim, of=of, holder="prob has")
     if other.shape != array.shape:
         raise ShapeError(
             f"{of}: {name} has shape {other.shape} and prob {array.shape}; the shape of prob would be right."

@@ -8,7 +8,14 @@ from numpy.typing import NDArray
 from normexp.backends import cpu
 from normexp.backends.dispatch import by_library
 from normexp.backends.linear import Gradients, Head, Loss, linear_loss
-from normexp.base.checks import check_logits, check_number, check_reduction, check_temperature, check_weight
+from normexp.base.checks import (
+    check_array,
+    check_logits,
+    check_number,
+    check_reduction,
+    check_temperature,
+    check_weight,
+)
 from normexp.base.errors import RangeError, ShapeError
 from normexp.base.precision import compute_dtype, result_dtype
 from normexp.base.types import Array, LinearLossGrad
@@ -201,7 +208,7 @@ def _loss(
     reduction = check_reduction(reduction, of=of)
     classes = len(head.projection)
     class_weight = check_weight(weight, classes, of=of)
-    answers = np.asarray(target)
+    answers = check_array(target, of=of, name="target")
     if answers.size == 0 and answers.dtype == np.float64 and answers.shape == head.batch:
         answers = answers.astype(np.int64)  # an empty list has no dtype of its own
     numbers: dict[str, Any] = {

@@ -8,9 +8,17 @@ from numpy.typing import NDArray
 
 from normexp.backends import cpu
 from normexp.backends.dispatch import by_library
-from normexp.base.checks import check_axis, check_logits, check_number, check_reduction, check_weight
+from normexp.base.checks import (
+    check_array,
+    check_axis,
+    check_logits,
+    check_number,
+    check_reduction,
+    check_weight,
+    check_whole,
+)
 from normexp.base.errors import AxisError, DtypeError, RangeError, ShapeError
-from normexp.base.precision import loss_dtype, result_dtype
+from normexp.base.precision import compute_dtype, loss_dtype, result_dtype
 from normexp.base.types import Array, LossGrad
 from normexp.ops.shapes import batch_shape
 
@@ -189,7 +197,7 @@ def _loss(of: str, logits: Any, target: Any, options: tuple[Any, ...], *, wants_
     reduction = check_reduction(reduction, of=of)
     shape, classes = batch_shape(array.shape, axes), array.shape[axes[0]]
     class_weight = check_weight(weight, classes, of=of)
-    answers = np.asarray(target)
+    answers = check_array(target, of=of, name="target")
     if answers.size == 0 and answers.dtype == np.float64 and answers.shape == shape != array.shape:
         answers = answers.astype(np.int64)  # an empty list has no dtype of its own
     grad = cpu.empty_like(array, axes, result_dtype(array.dtype)) if wants_grad else None
@@ -236,6 +244,8 @@ def _indices(
     """Class indices (N,), -1 where the row is ignored, and which rows count."""
     if target.shape != shape:
         raise ShapeError(f"{of}: target has shape {target.shape}; class indices of shape {shape} would be right.")
+    if ignore_index is not None:
+        ignore_index = check_whole(ignore_index, of=of, name="ignore_index", right="a whole number or None")
     ignored = np.zeros(shape, np.bool_) if ignore_index is None else target == ignore_index
     wrong = ((target < 0) | (target >= classes)) & ~ignored
     if wrong.any():
@@ -253,9 +263,10 @@ def _indices(
 def _check_proportions(target: NDArray[Any], shape: tuple[int, ...], axis: int, *, of: str) -> None:
     """Class proportions in the logits' shape: floats, none negative, summing to 1 along ``axis``."""
     rows = tuple(size for at, size in enumerate(shape) if at != axis)
-    if target.dtype.kind in "cOSUVbMm" and target.dtype.name != "bfloat16":
+    if target.dtype.kind == "b" or compute_dtype(target.dtype) is None:
         raise DtypeError(
-            f"{of}: target has dtype {target.dtype}; integers (class indices) or floats (proportions) would be right."
+            f"{of}: target has dtype {target.dtype}; integers (class indices) or floats of 16 to 64 bits (proportions) "
+            f"would be right."
         )
     if target.shape != shape:
         raise ShapeError(

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from normexp.backends import cpu
 from normexp.backends.batch import Batch
 from normexp.backends.dispatch import by_library
-from normexp.base.checks import check_axis, check_logits, check_temperature
-from normexp.base.errors import AxisError, DtypeError, RangeError
+from normexp.base.checks import check_axis, check_logits, check_temperature, check_whole
+from normexp.base.errors import AxisError, RangeError
 from normexp.base.precision import result_dtype
 from normexp.base.types import Array, Seed
 from normexp.ops.shapes import batch_shape
@@ -241,9 +241,7 @@ def _size(size: Any, *, of: str) -> int:
     """How many draws; 1 for None."""
     if size is None:
         return 1
-    if isinstance(size, bool) or not hasattr(size, "__index__"):
-        raise DtypeError(f"{of}: size is {size!r}; a whole number or None would be right.")
-    count = int(size.__index__())
+    count = check_whole(size, of=of, name="size", right="a whole number or None")
     if count < 0:
         raise RangeError(f"{of}: size is {count}; at least 0 would be right.")
     return count
@@ -253,9 +251,7 @@ def _generator(rng: Any, *, of: str) -> np.random.Generator:
     """The generator itself, or one from a seed."""
     if rng is None or isinstance(rng, np.random.Generator):
         return np.random.default_rng(rng)
-    if isinstance(rng, bool) or not hasattr(rng, "__index__"):
-        raise DtypeError(f"{of}: rng is {rng!r}; None, a whole number or a numpy.random.Generator would be right.")
-    seed = int(rng.__index__())
+    seed = check_whole(rng, of=of, name="rng", right="None, a whole number or a numpy.random.Generator")
     if seed < 0:
         raise RangeError(f"{of}: rng is {seed}; a seed of at least 0 would be right.")
     return np.random.default_rng(seed)

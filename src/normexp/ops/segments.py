@@ -6,7 +6,7 @@ import numpy as np
 
 from normexp.backends import segments as _backend
 from normexp.backends.dispatch import by_library
-from normexp.base.checks import check_logits
+from normexp.base.checks import check_array, check_logits, check_whole
 from normexp.base.errors import DtypeError, RangeError, ShapeError
 from normexp.base.precision import result_dtype
 from normexp.base.types import Array
@@ -61,7 +61,7 @@ def segment_softmax(logits: Array, segment_ids: Array, /, *, num_segments: int |
     array, shown = check_logits(logits, of=of)
     if array.ndim == 0:
         raise ShapeError(f"{of}: logits are a single number; an array of shape (N, ...) would be right.")
-    segment = np.asarray(segment_ids)
+    segment = check_array(segment_ids, of=of, name="segment_ids")
     if segment.size == 0 and segment.dtype == np.float64:
         segment = segment.astype(np.int64)  # an empty list has no dtype of its own
     if segment.dtype.kind not in "iu":
@@ -87,9 +87,7 @@ def _limit(num_segments: Any, *, of: str) -> int | None:
     """The number of groups, not negative; None stays None."""
     if num_segments is None:
         return None
-    if isinstance(num_segments, bool) or not hasattr(num_segments, "__index__"):
-        raise DtypeError(f"{of}: num_segments is {num_segments!r}; a whole number or None would be right.")
-    limit = int(num_segments.__index__())
+    limit = check_whole(num_segments, of=of, name="num_segments", right="a whole number or None")
     if limit < 0:
         raise RangeError(f"{of}: num_segments is {limit}; at least 0 would be right.")
     return limit

@@ -2,8 +2,8 @@
 
 from normexp.backends import doubt as _backend
 from normexp.backends.dispatch import by_library
-from normexp.base.checks import check_axis, check_logits
-from normexp.base.errors import AxisError, DtypeError, RangeError
+from normexp.base.checks import check_axis, check_logits, check_whole
+from normexp.base.errors import AxisError, RangeError, ShapeError
 from normexp.base.precision import result_dtype
 from normexp.base.types import Array, TopK
 
@@ -68,9 +68,9 @@ def top_k(logits: Array, k: int, /, *, axis: int = -1) -> TopK:
         raise AxisError(
             f"{of}: axis is {axis!r} and the logits have shape {array.shape}; one axis of classes is right."
         )
-    if isinstance(k, bool) or not hasattr(k, "__index__"):
-        raise DtypeError(f"{of}: k is {k!r}; a whole number would be right.")
-    count, classes = k.__index__(), array.shape[axes[0]]
+    count, classes = check_whole(k, of=of, name="k"), array.shape[axes[0]]
+    if classes == 0:
+        raise ShapeError(f"{of}: the logits have shape {array.shape}, so no class; at least one would be right.")
     if not 1 <= count <= classes:
         raise RangeError(f"{of}: k is {count}; with {classes} classes, 1 to {classes} would be right.")
     mask = None if shown is None or shown.all() else shown
