@@ -265,8 +265,7 @@ def _check_proportions(target: NDArray[Any], shape: tuple[int, ...], axis: int, 
     rows = tuple(size for at, size in enumerate(shape) if at != axis)
     if target.dtype.kind == "b" or compute_dtype(target.dtype) is None:
         raise DtypeError(
-            f"{of}: target has dtype {target.dtype}; integers (class indices) or floats of 16 to 64 bits (proportions) "
-            f"would be right."
+            f"{of}: target has dtype {target.dtype}; integers (class indices) or floats (proportions) would be right."
         )
     if target.shape != shape:
         raise ShapeError(
@@ -278,9 +277,8 @@ def _check_proportions(target: NDArray[Any], shape: tuple[int, ...], axis: int, 
         negative = ~(smallest >= 0)
     if negative.any():
         row = int(np.flatnonzero(negative)[0])
-        raise RangeError(
-            f"{of}: target of row {row} holds the proportion {smallest.reshape(-1)[row]}; at least 0 would be right."
-        )
+        held = float(smallest.reshape(-1)[row])
+        raise RangeError(f"{of}: target of row {row} holds the proportion {held:g}; at least 0 would be right.")
     sums = target.sum(axis=axis, dtype=np.float64)
     off = np.abs(sums - 1.0) > 1e-3
     if off.any() and shape[axis]:

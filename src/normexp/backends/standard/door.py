@@ -153,10 +153,12 @@ def check_proportions(sp: Space, target: Any, shape: tuple[int, ...], axis: int,
     if not math.prod(shape):
         return
     given = sp.cast(target, sp.wide)
-    negative = ~sp.xp.all(given >= 0.0, axis=axis)
+    smallest = sp.xp.min(given, axis=axis)
+    negative = ~(smallest >= 0.0)
     if sp.any(negative):
         row = sp.first_true(negative)
-        raise RangeError(f"{of}: target of row {row} holds a negative proportion or NaN; at least 0 would be right.")
+        held = float(sp.xp.reshape(smallest, (-1,))[row])
+        raise RangeError(f"{of}: target of row {row} holds the proportion {held:g}; at least 0 would be right.")
     sums = sp.xp.sum(given, axis=axis)
     off = sp.xp.abs(sums - 1.0) > 1e-3
     if sp.any(off):
