@@ -268,3 +268,21 @@ def masked_batches(draw: Any, dtype: Any = np.float32) -> tuple[np.ndarray, np.n
 def layouts(dtype: Any) -> st.SearchStrategy:
     """A function that gives an array of the same values in some memory layout."""
     return st.sampled_from(layouts_for(dtype)).map(LAYOUTS.__getitem__)
+
+
+@st.composite
+def special_batches(draw: Any) -> np.ndarray:
+    """A batch (N, K) of any dtype: floats of any kind with NaN and both infinities, integers up to their ends, bool."""
+    dtype = draw(st.sampled_from(ALL_DTYPES))
+    shape = draw(st.integers(1, 4)), draw(st.integers(1, 8))
+    if dtype.kind in "iub":
+        return draw(hnp.arrays(dtype, shape))
+    limit = LARGEST[dtype]
+    specials = st.sampled_from([np.nan, np.inf, -np.inf, limit, -limit, 0.0, -0.0])
+    values = st.one_of(st.floats(-100.0, 100.0), st.floats(-100.0, 100.0), st.floats(-limit, limit), specials)
+    return _rounded(draw(hnp.arrays(np.float64, shape, elements=values)), dtype)
+
+
+def _rounded(values: np.ndarray, dtype: Any) -> np.ndarray:
+    with np.errstate(over="ignore", under="ignore"):
+        return values.astype(dtype)
