@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from normexp import calibration as cal
-from normexp.base.errors import NormexpWarning
+from normexp.base.errors import NormexpWarning, RangeError
 from normexp.calibration.copies import merge_copies
 from normexp.calibration.folds import split_folds
 from normexp.calibration.rows import CalibrationRows
@@ -146,6 +146,21 @@ def test_a_forest_that_is_right_and_modest_holds_no_copies():
     rows = CalibrationRows(np.log(np.maximum(prob, 1e-3)), np.arange(len(y)), y, np.ones(len(y)))
     assert len(np.unique(prob, axis=0)) < 0.7 * len(y)
     assert merge_copies(rows)[1] == 0
+
+
+CALIBRATORS = (cal.TemperatureScaling, cal.VectorScaling, cal.StructuredMatrixScaling, cal.AutoCalibrator)
+
+
+@pytest.mark.parametrize("method", CALIBRATORS)
+def test_huge_logits_are_calibrated_or_answered_with_a_sentence(method):
+    z, y = drawn(np.random.default_rng(0), 120, 3, 2.0)
+    for size in (1e35, 1e60, 1e99):
+        assert np.isfinite(method().fit(size * z, y).predict_proba(size * z)).all()
+    one = z.copy()
+    one[7, 1], one[8, 2] = -1e200, -np.inf  # the second stands for a class that cannot be
+    for huge in (1e200 * z, 1e307 * z, one):
+        with pytest.raises(RangeError, match=rf"{method.__name__}.fit: logits in row.* beyond 1e100"):
+            method().fit(huge, y)
 
 
 def test_honest_rows_are_not_called_a_leak():

@@ -193,6 +193,7 @@ REFUSED = {
     "shapes": (lambda: {"y": drawn(150)[1]}, "150 labels came for 200 rows", "one for each row"),
     "one column": (lambda: {"logits": drawn(200)[0][:, :1]}, "one number for each row", "1 - p and p"),
     "infinite": (lambda: {"logits": np.where(np.arange(200)[:, None] == 7, np.inf, drawn(200)[0])}, "row 7", "+inf"),
+    "huge": (lambda: {"logits": drawn(200)[0] * 1e200}, "rows 0, 1, 2", "beyond 1e100", "divide"),
     "pickled": (lambda: {"logits": np.array([[object()] * 4] * 200, dtype=object)}, "pickle", "could run code"),
 }
 

@@ -194,7 +194,8 @@ def _gain(
         before = np.asarray(log_softmax(z))
         after = np.asarray(log_softmax(fitted.map_block(z)))
         if kept is not None:
-            kept[at[block]] = after
+            with np.errstate(over="ignore"):  # beyond float32: -inf, and then no pool is made
+                kept[at[block]] = after
         possible = np.isfinite(before)
         difference = np.subtract(after, before, out=np.zeros_like(before), where=possible)
         prob = np.exp(before)

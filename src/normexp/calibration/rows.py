@@ -17,6 +17,7 @@ from normexp.metrics.door import BLOCK_ELEMENTS, NAMED_ROWS, name_rows, read_tar
 from normexp.ops import cross_entropy
 
 Floats = NDArray[np.float64]
+LARGEST_LOGIT = 1e100  # squares of it, summed over rows, are finite; no network means such numbers
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,20 @@ def read_logits(logits: ArrayLike, *, of: str, n_classes: int | None = None) -> 
     return z
 
 
+def refuse_huge(z: NDArray[Any], /, *, of: str) -> None:
+    """Refuse logits (N, K) so large that sums of their squares overflow; -inf is none of them."""
+    if z.dtype != np.float64 or not z.size:
+        return  # the largest float32 is 3e38
+    if float(z.max()) <= LARGEST_LOGIT and float(z.min()) >= -LARGEST_LOGIT:
+        return
+    huge = (np.isfinite(z) & (np.abs(z) > LARGEST_LOGIT)).any(axis=1)
+    if huge.any():
+        raise RangeError(
+            f"{of}: logits in {name_rows(huge)} are beyond 1e100 in size, which no probabilities are meant by; divide "
+            "all of them by one number so that they lie within some hundred of 0, and mend what made them."
+        )
+
+
 def read_calibration_rows(
     logits: ArrayLike, y: ArrayLike, *, of: str, sample_weight: ArrayLike | None = None
 ) -> CalibrationRows:
@@ -109,6 +124,7 @@ def read_calibration_rows(
     z = read_logits(logits, of=of)
     if z.shape[0] == 0:
         raise ShapeError(f"{of}: logits have no rows; rows with known classes are needed, some hundred if possible.")
+    refuse_huge(z, of=of)
     target = read_target(y, of=of, n_rows=z.shape[0], n_classes=z.shape[1])
     weight = read_weight(sample_weight, of=of, n_rows=z.shape[0])
     index = np.flatnonzero(weight).astype(np.intp)

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from normexp.base.errors import DtypeError, InputError, RangeError, ShapeError
+from normexp.calibration.rows import refuse_huge
 from normexp.metrics.door import BLOCK_ELEMENTS, SUM_TOLERANCE, name_rows, read_target
 from normexp.ops import logsumexp
 from normexp.report.evidence import name_classes
@@ -65,6 +66,7 @@ def read_audit(
 ) -> AuditInput:
     """Check what an audit is made of."""
     z = _matrix(prediction)
+    refuse_huge(z, of="audit")
     found, told = tell_kind(z) if kind is None else (_checked_kind(z, kind), f"Taken as {kind}, as asked.")
     logits = _as_logits(z, found)
     target = _target(y, z)
