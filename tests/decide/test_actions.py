@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import adjusted_rand_score, balanced_accuracy_score
 
-from normexp.base.errors import NormexpError, NormexpWarning, RangeError, ShapeError
+from normexp.base.errors import DtypeError, NormexpError, NormexpWarning, RangeError, ShapeError
 from normexp.decide import SelectiveClassifier, balanced_decision, cost_decision, propose_classes, threshold_decision
 
 
@@ -40,6 +40,9 @@ BAD_COSTS = {
     "narrow": (np.ones((2, 1)), ShapeError, "(2, 1)"),
     "flat": (np.ones(2), ShapeError, "(2,)"),
     "gap": ([[0, 1], [-1, 0]], RangeError, "true class 1 deciding 0 costs -1"),
+    "text": ("cheap", DtypeError, "'cheap'"),
+    "words": ([["a", "b"], ["c", "d"]], DtypeError, "numbers"),
+    "ragged": ([[0, 1], [1]], ShapeError, "unequal lengths"),
     "nan": ([[0, np.nan], [1, 0]], RangeError, "row 0"),
 }
 
@@ -50,6 +53,14 @@ def test_a_wrong_cost_matrix_is_answered_with_a_sentence(case):
     with pytest.raises(kind, match="cost_decision") as caught:
         cost_decision([[0.5, 0.5]], cost)
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("strength", [np.nan, np.inf, "a", None])
+def test_a_strength_that_is_no_number_is_refused(strength):
+    with pytest.raises(NormexpError, match="balanced_decision: strength is"):
+        balanced_decision([[1.0, 0.0]], [0.9, 0.1], strength=strength)
+    with pytest.raises(NormexpError, match="balanced_decision: prior is"):
+        balanced_decision([[1.0, 0.0]], ["a", "b"])
 
 
 def test_costs_need_probabilities():

@@ -238,3 +238,15 @@ def test_rejected_rows_are_grouped_named_and_added(digits):
     assert proposed.size > 0.7 * rejected.size
     new = add_class(old, X[proposed], 8, known=X[y != 8])
     assert (new.predict(fresh[truth == 8]) == 8).mean() > 0.7
+
+
+@pytest.mark.parametrize("unit", [2.0**700, 2.0**-700])
+def test_the_unit_of_the_embeddings_of_zero_shot_classes_does_not_matter(unit):
+    rng = np.random.default_rng(0)
+    attribute = rng.normal(size=(12, 4))
+    y = rng.integers(10, size=400)
+    X = (attribute @ rng.normal(size=(4, 6)))[y] + rng.normal(size=(400, 6))
+    model = nx.SoftmaxClassifier().fit(X, y)
+    plain = add_zero_shot_classes(model, dict(enumerate(attribute)), X=X, y=y)
+    found = add_zero_shot_classes(model, dict(enumerate(unit * attribute)), X=X, y=y)
+    np.testing.assert_array_equal(found.predict_proba(X), plain.predict_proba(X))

@@ -505,6 +505,12 @@ def test_too_few_rows_are_a_sentence(rows, words):
         ({"thresholds": [0.5]}, "thresholds has shape"),
         ({"cost_matrix": [[0, 1]]}, "cost_matrix has shape"),
         ({"cost_matrix": [[1, 0], [1, 0]]}, "must not cost"),
+        ({"cost_matrix": "cheap"}, "cost_matrix is 'cheap'"),
+        ({"cost_matrix": [[0, 1], [1]]}, "unequal lengths"),
+        ({"cost_matrix": {0: 1, 1: 2}}, "cost_matrix gives 0 the cost 1"),
+        ({"random_state": "a"}, "random_state is 'a'"),
+        ({"random_state": -1}, "random_state is -1"),
+        ({"cv": [([0, 1, 2], [60])]}, "beyond the 60 rows"),
         ({"cost_matrix": [[0, np.nan], [1, 0]]}, "not finite"),
         ({"estimator": SVC(decision_function_shape="ovo")}, None),
         ({"estimator": StandardScaler()}, "neither decision_function nor predict_proba"),
@@ -571,6 +577,16 @@ def test_negative_probabilities_are_refused_and_rounded_ones_taken():
     rounded = nx.TrustedClassifier(Answers("float16"), **QUICK).fit(X, y)
     exact = nx.TrustedClassifier(Answers("softmax"), **QUICK).fit(X, y)
     np.testing.assert_allclose(rounded.predict_proba(X), exact.predict_proba(X), atol=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("groups", "words"), [(np.arange(59), "shape .59,."), (np.zeros(60, int), "1 group"), (3, "shape")]
+)
+def test_groups_that_cannot_be_split_are_refused_in_a_sentence(groups, words):
+    X, y = clouds(60, [1, 1])
+    with pytest.raises(NormexpError, match=words) as caught:
+        nx.TrustedClassifier().fit(X, y, groups=groups)
+    assert str(caught.value).startswith("TrustedClassifier.fit: groups ")
 
 
 def test_weights_need_a_base_that_takes_them():

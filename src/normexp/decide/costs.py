@@ -3,8 +3,9 @@
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from normexp.base.checks import check_number
 from normexp.base.errors import RangeError, ShapeError
-from normexp.decide.door import read_prediction
+from normexp.decide.door import read_numbers, read_prediction
 from normexp.metrics.door import name_rows
 
 
@@ -43,7 +44,7 @@ def cost_decision(prob: ArrayLike, cost_matrix: ArrayLike, /) -> NDArray[np.intp
     array([1, 0])
     """
     rows = read_prediction(prob, of="cost_decision", from_logits=False)
-    cost = np.asarray(cost_matrix, dtype=np.float64)
+    cost = read_numbers(cost_matrix, of="cost_decision", name="cost_matrix")
     k = rows.n_classes
     if cost.ndim != 2 or cost.shape[0] != k or cost.shape[1] < k:
         raise ShapeError(
@@ -84,7 +85,7 @@ def balanced_decision(logits: ArrayLike, prior: ArrayLike, /, *, strength: float
     Raises
     ------
     ShapeError, RangeError, DtypeError
-        If the prior does not fit, or logits hold NaN.
+        If the prior does not fit, logits hold NaN, or strength is no number from -100 to 100.
 
     Notes
     -----
@@ -101,7 +102,8 @@ def balanced_decision(logits: ArrayLike, prior: ArrayLike, /, *, strength: float
     array([1])
     """
     rows = read_prediction(logits, of="balanced_decision", from_logits=True)
-    share = np.asarray(prior, dtype=np.float64)
+    strength = check_number(strength, of="balanced_decision", name="strength", low=-100.0, high=100.0)
+    share = read_numbers(prior, of="balanced_decision", name="prior")
     if share.shape != (rows.n_classes,):
         raise ShapeError(f"balanced_decision: prior has shape {share.shape}; ({rows.n_classes},) would be right.")
     if not (np.isfinite(share) & (share > 0)).all():

@@ -40,6 +40,17 @@ def read_features(features: ArrayLike, *, of: str, n_rows: int | None, n_feature
     return x
 
 
+def read_numbers(value: Any, *, of: str, name: str) -> Floats:
+    """Numbers as a float64 array, whatever its shape."""
+    try:
+        array = np.asarray(value)
+    except ValueError:
+        raise ShapeError(f"{of}: {name} is nested lists of unequal lengths; equal lengths would be right.") from None
+    if array.dtype.kind not in "biuf":
+        raise DtypeError(f"{of}: {name} is {value!r:.80}, of dtype {array.dtype}; an array of numbers would be right.")
+    return array.astype(np.float64)
+
+
 def read_share(value: Any, *, of: str, name: str, example: str) -> float:
     """A number strictly between 0 and 1."""
     try:

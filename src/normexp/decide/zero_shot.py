@@ -200,6 +200,8 @@ def _embedded(embeddings: Mapping[Any, ArrayLike], head: Head, of: str) -> tuple
                 "of one length would be right."
             )
     table = read_features(np.stack(vectors), of=of, n_rows=None)
+    # The strength counts in units of the embeddings' size, so a power of two changes nothing but what overflows.
+    table = np.ldexp(table, -int(np.frexp(np.abs(table).max())[1]))
     return table[: len(known)], np.asarray(new), table[len(known) :]
 
 

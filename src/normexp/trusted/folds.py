@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 from sklearn.model_selection import StratifiedGroupKFold, check_cv
 
-from normexp.base.errors import DtypeError, NormexpWarning, RangeError
+from normexp.base.errors import DtypeError, NormexpWarning, RangeError, ShapeError
 from normexp.metrics.door import NAMED_ROWS
 from normexp.rows import StoredRows
 
@@ -75,6 +75,16 @@ def plan_folds(
         If copies had to be kept together, or the given splits fit and hold out the same rows.
     """
     number = _whole(cv, of=of)
+    if groups is not None:
+        if np.shape(groups) != (len(target),):
+            raise ShapeError(
+                f"{of}: groups has shape {np.shape(groups)}; one group for each row, ({len(target)},), would be right."
+            )
+        if number is not None and len(np.unique(np.asarray(groups))) < max(2, number):
+            raise RangeError(
+                f"{of}: groups names {len(np.unique(np.asarray(groups)))} group(s) and cv asks for {max(2, number)} "
+                "folds, of which each needs a group of its own; take fewer folds, or leave groups out."
+            )
     if number is None:
         return list(_given(X, target, cv, groups, counts, of=of))
     if groups is not None:
@@ -123,6 +133,12 @@ def _given(X: Any, target: Index, cv: Any, groups: Any, counts: NDArray[np.bool_
     shared = 0
     for kept, held in splitter.split(X, target, groups):
         split = Split(np.asarray(kept), np.asarray(held))
+        for index in split:
+            if index.dtype.kind not in "iu" or (index.size and not 0 <= index.min() <= index.max() < len(target)):
+                raise RangeError(
+                    f"{of}: a split of cv holds positions of dtype {index.dtype} or beyond the {len(target)} rows; "
+                    f"whole numbers from 0 to {len(target) - 1} would be right."
+                )
         shared += len(np.intersect1d(split.kept, split.held))
         fresh = split.held[counts[split.held] & ~seen[split.held]]
         seen[fresh] = True

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from normexp.base.checks import check_number
-from normexp.base.errors import InputError, RangeError, ShapeError
+from normexp.base.errors import DtypeError, InputError, RangeError, ShapeError
 from normexp.decide import cost_decision
-from normexp.decide.door import read_share
+from normexp.decide.door import read_numbers, read_share
 from normexp.decide.shares import read_shares, read_thresholds
 from normexp.ops import softmax
 
@@ -136,7 +136,7 @@ def read_cost(model: Any, n_classes: int, /, *, of: str) -> Floats | None:
         return None
     if isinstance(given, Mapping):
         given = _in_order(given, model, of=of)
-    cost: Floats = np.asarray(given, dtype=np.float64)
+    cost = read_numbers(given, of=of, name="cost_matrix")
     if cost.ndim != 2 or cost.shape[0] != n_classes or cost.shape[1] not in {n_classes, n_classes + 1}:
         raise ShapeError(
             f"{of}: cost_matrix has shape {cost.shape}; one row for each true class and one column for each decision, "
@@ -153,6 +153,12 @@ def _in_order(given: Mapping[Any, Mapping[Any, float]], model: Any, *, of: str) 
     """Rows and columns of costs with names, in the order of the classes; the one for refusing comes last."""
     names = [str(label) for label in model.classes_.tolist()]
     refused = UNKNOWN if model.reject_label is None else str(model.reject_label)
+    flat = [true for true, row in given.items() if not isinstance(row, Mapping)]
+    if flat:
+        raise DtypeError(
+            f"{of}: cost_matrix gives {flat[0]!r} the cost {given[flat[0]]!r}; for each true class a mapping of "
+            "decisions to costs, as {'a': {'a': 0, 'b': 1}, 'b': {'a': 5, 'b': 0}}, would be right."
+        )
     costs = {str(true): {str(label): cost for label, cost in row.items()} for true, row in given.items()}
     _look_at_names(list(costs), names, (), f"{of}: the rows of cost_matrix", "true class")
     columns = names

@@ -11,7 +11,7 @@ from sklearn.utils import column_or_1d, get_tags, indexable
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 
-from normexp.base.errors import InputError, NormexpWarning, RangeError
+from normexp.base.errors import DtypeError, InputError, NormexpWarning, RangeError
 from normexp.base.in_words import refusals_in_words
 from normexp.calibration import AutoCalibrator
 from normexp.decide import ConformalClassifier, SelectiveClassifier
@@ -336,7 +336,14 @@ class TrustedClassifier(Answers):
     def _seed(self) -> int:
         if isinstance(self.random_state, np.random.RandomState):
             return int(self.random_state.randint(2**31))
-        return 0 if self.random_state is None else int(self.random_state)
+        if self.random_state is None:
+            return 0
+        if not isinstance(self.random_state, (int, np.integer)) or self.random_state < 0:
+            raise DtypeError(
+                f"{_OF}: random_state is {self.random_state!r}; a whole number of at least 0, a RandomState or None "
+                "would be right."
+            )
+        return int(self.random_state)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
