@@ -323,3 +323,16 @@ def test_row_numbers_and_stray_words_among_numbers_are_warned_of(call, tmp_path)
     clean = call("fit", tmp_path / "clean.csv", *fit)
     assert clean.status == 0, clean.err
     assert "warning" not in clean.err
+
+
+@pytest.mark.parametrize("more", [["--plain"], [], ["--plain", "--checkpoint", "state"]])
+@pytest.mark.parametrize("large", [[1e300], [2e200, -3e200, 1e200] * 20])
+def test_numbers_whose_squares_overflow_are_named_by_column_and_row(call, tmp_path, monkeypatch, more, large):
+    monkeypatch.chdir(tmp_path)
+    lines = [f"{0.1 * row},{0.3 * (row % 7)},{'abc'[row % 3]}" for row in range(60)]
+    for row, value in enumerate(large, start=2):
+        lines[row % 60] = f"{value},{0.3 * (row % 7)},{'abc'[row % 3]}"
+    write(tmp_path / "wild.csv", "mass,width,kind\n" + "\n".join(lines) + "\n")
+    before = snapshot(tmp_path)
+    done = call("fit", "wild.csv", "--target", "kind", *more, "-o", "model.nx")
+    refused(done, ["column 'mass' holds", "in row ", "1e+150"], tmp_path, before)

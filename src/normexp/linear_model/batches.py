@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from normexp.base.errors import NormexpWarning, RangeError
+from normexp.base.magnitude import LargeCellError, large_cell
 from normexp.linear_model.door import read_labelled
 from normexp.linear_model.head import LinearHead
-from normexp.linear_model.parameters import check_parameters, check_row_weights
+from normexp.linear_model.parameters import check_parameters, check_row_weights, class_factors
 from normexp.linear_model.penalties import penalty_of
 from normexp.solvers import Fitted, Outcome, Running, Solution, absorb, first_of_a_stream, summed_up
 
@@ -102,8 +103,13 @@ def take_batch(
             f"SoftmaxClassifier.partial_fit: y[{strange[0]}] is {labels[strange[0]].item()!r}, which is not among the "
             f"classes of the first call, {known.tolist()[:8]!r}; name all labels that may ever come there."
         )
-    weight = check_row_weights(sample_weight, rows.shape[0]) * _class_factors(model, labels)
+    weight, target = check_row_weights(sample_weight, rows.shape[0]), np.searchsorted(known, labels).astype(np.intp)
+    of_class = class_factors(model.class_weight, known, None, of="SoftmaxClassifier.partial_fit")
+    if of_class is not None:
+        weight = weight * of_class[target]
     penalty = penalty_of(model, rows.shape[1])
+    if (cell := large_cell(rows)) is not None:
+        raise LargeCellError(cell, "SoftmaxClassifier.partial_fit").named(getattr(model, "feature_names_in_", None))
     if running is None:
         running = first_of_a_stream(rows, weight, n_classes=len(known), fit_intercept=bool(model.fit_intercept))
         if penalty.has_corners and running.information.ndim == 1:
@@ -111,7 +117,6 @@ def take_batch(
                 f"SoftmaxClassifier.partial_fit: penalty is {model.penalty!r} and there are {len(running.linear)} "
                 "coefficients; with corners 3000 are kept track of at most: use penalty='l2', or fit."
             )
-    target = np.searchsorted(known, labels).astype(np.intp)
     running = absorb(running, rows, target, weight, penalty, tol=float(model.tol))
     model.classes_ = known
     solution = Solution(
@@ -145,14 +150,3 @@ def _classes(model: Any, classes: ArrayLike | None, running: Running | None) -> 
             f"{model.classes_.tolist()!r}; leave it out, or call fit or clone to start anew."
         )
     return given
-
-
-def _class_factors(model: Any, labels: NDArray[Any]) -> NDArray[np.float64]:
-    if model.class_weight is None:
-        return np.ones(len(labels))
-    if isinstance(model.class_weight, str):
-        raise RangeError(
-            f"SoftmaxClassifier.partial_fit: class_weight {model.class_weight!r} needs the whole of y, which a batch "
-            "is not; pass a dict of weights, such as {label: n_rows / (n_classes * count)}."
-        )
-    return np.array([float(model.class_weight.get(label, 1.0)) for label in labels.tolist()])

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from normexp.base.errors import RangeError
+from normexp.base.magnitude import LargeCellError, large_cell
 from normexp.linear_model.door import read_labelled
 from normexp.linear_model.head import LinearHead, LinearPosterior, dense
 from normexp.linear_model.parameters import check_row_weights
@@ -203,6 +204,8 @@ class NaiveBayesSoftmax(LinearPosterior):
 def _rows(model: Any, X: Any, y: ArrayLike, sample_weight: ArrayLike | None) -> tuple[Any, F64, F64]:
     """Check the rows; return them, their classes as (N, K) of 0 and 1, and their weights."""
     rows, y = read_labelled(model, X, y, of=f"{type(model).__name__}.fit")
+    if (cell := large_cell(rows)) is not None:
+        raise LargeCellError(cell, f"{type(model).__name__}.fit").named(getattr(model, "feature_names_in_", None))
     weight = check_row_weights(sample_weight, rows.shape[0])
     model.classes_, index = np.unique(y, return_inverse=True)
     if len(model.classes_) < 2:

@@ -5,13 +5,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtri
-from sklearn.utils import compute_sample_weight
 from sklearn.utils.validation import check_is_fitted
 
 from normexp.base.errors import RangeError
 from normexp.linear_model.door import read_labelled
 from normexp.linear_model.head import LinearHead, dense
-from normexp.linear_model.parameters import check_row_weights
+from normexp.linear_model.parameters import check_row_weights, class_factors
 from normexp.linear_model.penalties import penalty_of
 from normexp.solvers import covariance
 from normexp.solvers.information import MAX_UNKNOWNS
@@ -132,8 +131,10 @@ class WithIntervals(LinearHead):
                 "fit; give the rows of the fit."
             )
         weight = check_row_weights(sample_weight, rows.shape[0])
-        if self.class_weight is not None:
-            weight = weight * compute_sample_weight(self.class_weight, labels)
+        classes, index, counts = np.unique(labels, return_inverse=True, return_counts=True)
+        of_class = class_factors(self.class_weight, classes, counts, of="coef_intervals")
+        if of_class is not None:
+            weight = weight * of_class[index]
         return np.searchsorted(self.classes_, labels).astype(np.intp), weight
 
     def _against(self, reference: Any, estimate: F64, spread: F64) -> tuple[F64, F64]:

@@ -1,6 +1,7 @@
 """Checks of an estimator's parameters and row weights: one function for each complaint."""
 
 import numbers
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -67,3 +68,82 @@ def check_row_weights(sample_weight: ArrayLike | None, n_rows: int) -> NDArray[n
     if not weight.any():
         raise RangeError("fit: every sample_weight is zero; at least one row must count.")
     return weight
+
+
+def class_factors(
+    class_weight: Any, classes: NDArray[Any], counts: NDArray[np.intp] | None, *, of: str
+) -> NDArray[np.float64] | None:
+    """Return the weight of each class (K,) as scikit-learn understands ``class_weight``; refuse what cannot be weights.
+
+    ``counts`` (K,) are the classes' numbers of rows, None where they are not known: of a stream.
+    """
+    if class_weight is None:
+        return None
+    if isinstance(class_weight, str):
+        if class_weight != "balanced":
+            raise RangeError(
+                f"{of}: class_weight is {class_weight!r}; it must be 'balanced', None or a dict {{label: weight}}."
+            )
+        if counts is None:
+            raise RangeError(
+                f"{of}: class_weight 'balanced' needs the whole of y, which a batch is not; pass a dict of weights, "
+                "such as {label: n_rows / (n_classes * count)}."
+            )
+        return np.asarray(counts.sum() / (len(classes) * counts), dtype=np.float64)
+    if not isinstance(class_weight, Mapping):
+        raise RangeError(
+            f"{of}: class_weight is a {type(class_weight).__name__}; it must be 'balanced', None or a dict "
+            "{label: weight}."
+        )
+    labels = classes.tolist()
+    unknown = [label for label in class_weight if label not in labels]
+    if unknown and any(label not in class_weight for label in labels):  # classes that a fold lacks are no mistake
+        raise RangeError(
+            f"{of}: class_weight names {unknown[0]!r}, which is not among the classes {labels[:8]!r}, and leaves some "
+            "of these out; give labels as they stand in y."
+        )
+    for label, value in class_weight.items():
+        if not isinstance(value, numbers.Real) or not 0.0 <= float(value) < np.inf:
+            raise RangeError(
+                f"{of}: class_weight of {label!r} is {value!r}; weights must be finite numbers that are not negative."
+            )
+    factors = np.array([float(class_weight.get(label, 1.0)) for label in labels])
+    if not factors.any():
+        raise RangeError(f"{of}: class_weight is zero for every class; at least two classes must count.")
+    return factors
+
+
+def check_weighted_classes(classes: NDArray[Any], weights: NDArray[Any], *, of: str) -> None:
+    """Refuse classes (K,) of which only one has any weight (K,): no finite intercept tells it from nothing."""
+    counted = np.flatnonzero(weights > 0)
+    if len(counted) == 1:
+        only = classes.tolist()[counted[0]]
+        raise RangeError(
+            f"{of}: only rows of the class {only!r} have a weight above zero; at least 2 classes "
+            "must count to be told apart: give weight to rows of another class."
+        )
+
+
+def checked_start(init: ArrayLike, n_scores: int, n_features: int, *, intercept: bool) -> NDArray[np.float64]:
+    """Return starting coefficients as float64 (S, D + 1), or (S, D) without intercept; refuse what is no start."""
+    try:
+        start = np.asarray(init, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise RangeError(
+            "SoftmaxClassifier.fit: init holds something that is no number, or rows of unequal lengths; an array of "
+            "coefficients is needed."
+        ) from None
+    wanted = (n_scores, n_features + intercept)
+    if start.shape != wanted:
+        raise ShapeError(
+            f"SoftmaxClassifier.fit: init has shape {start.shape}; {wanted} is needed: one row for each score, "
+            f"one column for each feature{' and one for the intercept' if intercept else ''}."
+        )
+    bad = np.argwhere(~np.isfinite(start))
+    if len(bad):
+        row, column = bad[0].tolist()
+        raise RangeError(
+            f"SoftmaxClassifier.fit: init holds {start[row, column]} in row {row}, column {column}; starting "
+            "coefficients must be finite: leave init out, or mend them."
+        )
+    return start

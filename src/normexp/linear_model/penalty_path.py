@@ -6,12 +6,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import clone
-from sklearn.utils import compute_sample_weight
 
 from normexp.base.errors import RangeError
 from normexp.linear_model.door import read_labelled
 from normexp.linear_model.head import dense
-from normexp.linear_model.parameters import check_parameters, check_row_weights
+from normexp.linear_model.parameters import check_parameters, check_row_weights, check_weighted_classes, class_factors
 from normexp.linear_model.penalties import penalty_of
 from normexp.linear_model.softmax_classifier import SoftmaxClassifier
 from normexp.solvers import CornerProblem, prefers_rows
@@ -107,7 +106,7 @@ def alpha_max(
             f"alpha_max: penalty is {penalty!r} with l1_ratio={l1_ratio!r}, which has no corners: no finite strength "
             "makes its coefficients zero; 'l1', 'elasticnet' with a ratio above 0 and 'group_lasso' have."
         )
-    problem, _ = _problem(model, rows, labels, sample_weight)
+    problem, _ = _problem(model, rows, labels, sample_weight, of="alpha_max")
     return problem.strongest(wanted)
 
 
@@ -178,7 +177,7 @@ def softmax_path(
     check_parameters(model)
     rows, labels = read_labelled(model, X, y, of="softmax_path")
     if isinstance(Cs, (int, np.integer)) and penalty_of(model, rows.shape[1]).has_corners:
-        problem, _ = _problem(model, rows, labels, sample_weight)
+        problem, _ = _problem(model, rows, labels, sample_weight, of="softmax_path")
         first = 1.0 / max(problem.strongest(penalty_of(model, rows.shape[1])), np.finfo(float).tiny)
         Cs = np.geomspace(first, _SPAN * first, count_of(Cs, "softmax_path"))
     grid = strengths(Cs, "softmax_path")
@@ -200,7 +199,7 @@ def fitted_path(
     if model.penalty in {"l2", None} and model.penalty_factor is None:
         yield from _smooth_path(model, grid, rows, labels, sample_weight)
         return
-    problem, classes = _problem(model, rows, labels, sample_weight)
+    problem, classes = _problem(model, rows, labels, sample_weight, of="SoftmaxClassifier.fit")
     start, before = None, None
     for C in grid:
         one = clone(model).set_params(C=float(C))
@@ -251,14 +250,18 @@ def _smooth_path(
 
 
 def _problem(
-    model: SoftmaxClassifier, rows: Any, labels: ArrayLike, sample_weight: ArrayLike | None
+    model: SoftmaxClassifier, rows: Any, labels: ArrayLike, sample_weight: ArrayLike | None, *, of: str
 ) -> tuple[CornerProblem, NDArray[Any]]:
     classes, target = np.unique(labels, return_inverse=True)
     if len(classes) < 2:
-        raise RangeError(f"y holds one class only, {classes[0]!r}; at least 2 classes are needed to tell them apart.")
+        raise RangeError(
+            f"{of}: y holds one class only, {classes.tolist()[0]!r}; at least 2 classes are needed to tell them apart."
+        )
     weight = check_row_weights(sample_weight, rows.shape[0])
-    if model.class_weight is not None:
-        weight = weight * compute_sample_weight(model.class_weight, labels)
+    of_class = class_factors(model.class_weight, classes, np.bincount(target), of=of)
+    if of_class is not None:
+        weight = weight * of_class[target]
+    check_weighted_classes(classes, np.bincount(target, weight), of=of)
     problem = CornerProblem(
         rows, target.astype(np.intp), weight, n_classes=len(classes), fit_intercept=bool(model.fit_intercept)
     )

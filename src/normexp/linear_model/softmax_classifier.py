@@ -9,9 +9,10 @@ from typing import Any, Self, final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_random_state, compute_sample_weight
+from sklearn.utils import check_random_state
 
-from normexp.base.errors import RangeError, ShapeError
+from normexp.base.errors import RangeError
+from normexp.base.magnitude import naming_columns
 from normexp.linear_model.batches import InBatches
 from normexp.linear_model.door import read_labelled
 from normexp.linear_model.exchange import FromScikitLearn
@@ -19,7 +20,14 @@ from normexp.linear_model.generative import LinearDiscriminant, NaiveBayesSoftma
 from normexp.linear_model.head import dense
 from normexp.linear_model.intervals import WithIntervals
 from normexp.linear_model.over_rows import is_streamed
-from normexp.linear_model.parameters import check_labels, check_parameters, check_row_weights
+from normexp.linear_model.parameters import (
+    check_labels,
+    check_parameters,
+    check_row_weights,
+    check_weighted_classes,
+    checked_start,
+    class_factors,
+)
 from normexp.linear_model.penalties import penalty_of
 from normexp.linear_model.streamed import fit_rows
 from normexp.rows import ArrayRows
@@ -56,8 +64,9 @@ class SoftmaxClassifier(InBatches, WithIntervals, FromScikitLearn):
         The fit stops when a dual bound proves (f - f*) / f* <= tol.
     max_iter : int, default 1000
         Newton steps at most.
-    init : ndarray or None, default None
-        Starting coefficients, (S, D + 1) with the intercepts in the last column, or (S, D) without intercept.
+    init : ndarray, "lda", "naive_bayes" or None, default None
+        Starting coefficients, finite, (S, D + 1) with the intercepts in the last column, or (S, D) without intercept;
+        or those of `LinearDiscriminant` or `NaiveBayesSoftmax` for the same rows and weights; None: zeros.
     warm_start : bool, default False
         Start from the coefficients of the fit before.
     verbose : int, default 0
@@ -77,7 +86,8 @@ class SoftmaxClassifier(InBatches, WithIntervals, FromScikitLearn):
     feature_names_in_ : ndarray (D,) of str
         Only when X has column names.
     suboptimality_ : float
-        Certified upper bound on (f - f*) / f*; infinity when there is no penalty and so no bound.
+        Certified upper bound on (f - f*) / f*; infinity when no bound is known: without a penalty, after
+        `partial_fit`, and where rounding hides the penalty, as beside cells of 1e20 (``solution_`` then says FLAT).
     solution_ : Solution
         The outcome as a sentence, the objective, passes over the rows, seconds for each part.
 
@@ -167,9 +177,9 @@ class SoftmaxClassifier(InBatches, WithIntervals, FromScikitLearn):
         Parameters
         ----------
         X : array-like or sparse matrix (N, D), or rows of ``normexp.rows``
-            Features, float32 or float64 (others become float64); finite. Rows from ``normexp.rows.from_parquet``,
-            ``from_npy`` or ``from_csr_shards`` stay on disk and are read in each pass; of a Dask array or dataframe the
-            blocks stay with the workers.
+            Features, float32 or float64 (others become float64), finite, up to 1e150 in magnitude. Rows from
+            ``normexp.rows.from_parquet``, ``from_npy`` or ``from_csr_shards`` stay on disk and are read in each pass;
+            of a Dask array or dataframe the blocks stay with the workers.
         y : array-like (N,)
             Class labels of any kind. May be left out for rows that know their target.
         sample_weight : array-like (N,), optional
@@ -215,27 +225,30 @@ class SoftmaxClassifier(InBatches, WithIntervals, FromScikitLearn):
                 "at least 2 classes are needed to tell them apart."
             )
         weight = check_row_weights(sample_weight, X.shape[0])
-        if self.class_weight is not None:
-            weight = weight * compute_sample_weight(self.class_weight, y)
+        of_class = class_factors(self.class_weight, self.classes_, np.bincount(target), of="SoftmaxClassifier.fit")
+        if of_class is not None:
+            weight = weight * of_class[target]
+        check_weighted_classes(self.classes_, np.bincount(target, weight), of="SoftmaxClassifier.fit")
         n_scores = 1 if n_classes == 2 else n_classes
         if earlier is not None and (
             earlier[0].shape != (X.shape[1], n_scores) or not np.array_equal(earlier_classes, self.classes_)
         ):
             earlier = None
-        fitted = fit_penalised(
-            X,
-            target.astype(np.intp, copy=False),
-            weight,
-            n_classes=n_classes,
-            penalty=penalty_of(self, X.shape[1]),
-            cornered=self.solver == "proximal_newton",
-            fit_intercept=bool(self.fit_intercept),
-            tol=float(self.tol),
-            max_iter=int(self.max_iter),
-            start=earlier if earlier is not None else self._given_start(X, y, weight, n_scores),
-            rng=self._generator(),
-            callback=log,
-        )
+        with naming_columns(getattr(self, "feature_names_in_", None)):
+            fitted = fit_penalised(
+                X,
+                target.astype(np.intp, copy=False),
+                weight,
+                n_classes=n_classes,
+                penalty=penalty_of(self, X.shape[1]),
+                cornered=self.solver == "proximal_newton",
+                fit_intercept=bool(self.fit_intercept),
+                tol=float(self.tol),
+                max_iter=int(self.max_iter),
+                start=earlier if earlier is not None else self._given_start(X, y, weight, n_scores),
+                rng=self._generator(),
+                callback=log,
+            )
         return self._take(fitted, X.dtype)
 
     def _take(self, fitted: Fitted, dtype: Any) -> Self:
@@ -263,7 +276,6 @@ class SoftmaxClassifier(InBatches, WithIntervals, FromScikitLearn):
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
         if self.init is None:
             return None
-        n_features = X.shape[1]
         if isinstance(self.init, str):
             model = LinearDiscriminant() if self.init == "lda" else NaiveBayesSoftmax()
             model.fit(X, y, sample_weight=weight)
@@ -271,13 +283,7 @@ class SoftmaxClassifier(InBatches, WithIntervals, FromScikitLearn):
             if self.fit_intercept:
                 start = np.column_stack([start, model.intercept_])
         else:
-            start = np.asarray(self.init, dtype=np.float64)
-        wanted = (n_scores, n_features + bool(self.fit_intercept))
-        if start.shape != wanted:
-            raise ShapeError(
-                f"SoftmaxClassifier.fit: init has shape {start.shape}; {wanted} is needed: one row for each score, "
-                f"one column for each feature{' and one for the intercept' if self.fit_intercept else ''}."
-            )
+            start = checked_start(self.init, n_scores, X.shape[1], intercept=bool(self.fit_intercept))
         if not self.fit_intercept:
             return start.T.copy(), np.zeros(n_scores)
         return start[:, :-1].T.copy(), start[:, -1].copy()

@@ -7,11 +7,11 @@ from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.utils import compute_class_weight
 
-from normexp.base.errors import InputError, RangeError, ShapeError
+from normexp.base.errors import InputError, RangeError
+from normexp.base.magnitude import naming_columns
 from normexp.linear_model.head import dense
-from normexp.linear_model.parameters import check_row_weights
+from normexp.linear_model.parameters import check_row_weights, check_weighted_classes, checked_start, class_factors
 from normexp.rows import (
     ArrayRows,
     DaskTable,
@@ -68,20 +68,22 @@ def fit_rows(
         classes, rows = labelled(table, y, sample_weight, partial(class_weights, model), meter.rows)
     else:
         classes, rows = _labelled_here(model, table, y, sample_weight, meter)
+    check_weighted_classes(classes, rows.class_weight, of="SoftmaxClassifier.fit")
     state = None if checkpoint is None else Checkpoint(checkpoint)
     identity = None if state is None else {"labels": digest(classes) + rows.digest, "dtype": str(table.dtype)}
-    fitted = fit_streamed(
-        rows,
-        ridge=ridge_of(model),
-        fit_intercept=bool(model.fit_intercept),
-        tol=float(model.tol),
-        max_iter=int(model.max_iter),
-        start=start_of(model, classes, table.n_features),
-        seed=seed_of(model),
-        callback=told(meter, log),
-        checkpoint=state,
-        identity=identity,
-    )
+    with naming_columns(table.names if not isinstance(table, ArrayRows) else getattr(model, "feature_names_in_", None)):
+        fitted = fit_streamed(
+            rows,
+            ridge=ridge_of(model),
+            fit_intercept=bool(model.fit_intercept),
+            tol=float(model.tol),
+            max_iter=int(model.max_iter),
+            start=start_of(model, classes, table.n_features),
+            seed=seed_of(model),
+            callback=told(meter, log),
+            checkpoint=state,
+            identity=identity,
+        )
     model.classes_ = classes
     model.n_features_in_ = table.n_features
     if table.names is not None:
@@ -134,11 +136,7 @@ def class_weights(model: Any, classes: NDArray[Any], counts: NDArray[np.intp]) -
             f"SoftmaxClassifier.fit: y holds one class only, {classes[0]!r}; at least 2 classes are needed to tell "
             "them apart."
         )
-    if model.class_weight is None:
-        return None
-    if isinstance(model.class_weight, str) and model.class_weight == "balanced":
-        return np.asarray(counts.sum() / (len(classes) * counts), dtype=np.float64)
-    return np.asarray(compute_class_weight(model.class_weight, classes=classes, y=classes), dtype=np.float64)
+    return class_factors(model.class_weight, classes, counts, of="SoftmaxClassifier.fit")
 
 
 def start_of(model: Any, classes: NDArray[Any], n_features: int) -> tuple[F64, F64] | None:
@@ -150,10 +148,7 @@ def start_of(model: Any, classes: NDArray[Any], n_features: int) -> tuple[F64, F
             return coef, model.intercept_.astype(np.float64)
     if model.init is None:
         return None
-    start = np.asarray(model.init, dtype=np.float64)
-    wanted = (n_scores, n_features + bool(model.fit_intercept))
-    if start.shape != wanted:
-        raise ShapeError(f"SoftmaxClassifier.fit: init has shape {start.shape}; {wanted} is needed.")
+    start = checked_start(model.init, n_scores, n_features, intercept=bool(model.fit_intercept))
     if not model.fit_intercept:
         return start.T.copy(), np.zeros(n_scores)
     return start[:, :-1].T.copy(), start[:, -1].copy()

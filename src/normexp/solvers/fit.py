@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
+from normexp.base.errors import InputError
+from normexp.base.magnitude import LargeCellError, large_cell, suspects
 from normexp.rows import Block, RowBlocks, row_blocks
 from normexp.solvers.coefficient_space import CoefficientSpace
 from normexp.solvers.objective import SoftmaxObjective
@@ -147,17 +149,22 @@ def column_map(rows: RowBlocks, weight: F64, *, centred: bool) -> tuple[F64, F64
     """Weighted mean and standard deviation of each column; (0, root mean square) where columns are not centred.
 
     Sparse tables are not scaled (their columns are counts of one kind, and a diagonal preconditioner is
-    invariant to scale) nor centred. A constant column gets scale 1.
+    invariant to scale) nor centred. A constant column gets scale 1. A cell whose square overflows is refused.
     """
     zeros, ones = np.zeros(rows.n_features), np.ones(rows.n_features)
     if rows.is_sparse:
+        refuse_large(rows, None)
         return zeros, ones
 
     def moments(block: Block) -> tuple[F64, F64]:
-        return block.column_moments(weight[block.rows])
+        with np.errstate(over="ignore", invalid="ignore"):  # told below
+            return block.column_moments(weight[block.rows])
 
     total = max(float(weight.sum()), np.finfo(float).tiny)
     sums, squares = rows.sum(moments)
+    if len(columns := suspects(squares, weight)):
+        refuse_large(rows, columns)
+        refuse_overflow(squares)
     if not centred:
         spread = np.sqrt(squares / total)
         return zeros, np.where(spread > 0, spread, 1.0)
@@ -168,6 +175,24 @@ def column_map(rows: RowBlocks, weight: F64, *, centred: bool) -> tuple[F64, F64
     spread = np.sqrt(np.maximum(squares / total - np.square(sums / total), 0.0))
     flat = spread <= 1e-13 * np.abs(centre)  # constant but for rounding
     return centre, np.where(flat | (spread == 0), 1.0, spread)
+
+
+def refuse_large(rows: RowBlocks, columns: NDArray[np.intp] | None) -> None:
+    """Refuse rows as stored where a cell of some of the columns (None: of all) is too large to be squared."""
+    for block in rows.blocks():
+        cell = large_cell(block.stored(), columns, first=block.rows.start)
+        if cell is not None:
+            raise LargeCellError(cell)
+
+
+def refuse_overflow(squares: F64) -> None:
+    """Refuse sums of squares of the columns (D,) that are no numbers though each square is one."""
+    over = np.flatnonzero(~np.isfinite(squares))
+    if over.size:
+        raise InputError(
+            f"fit: the weighted squares of column {over[0]} of X sum to more than float64 holds; divide the column, or "
+            "the weights, by a large number."
+        )
 
 
 @cache

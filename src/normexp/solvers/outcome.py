@@ -65,7 +65,8 @@ class Solution:
     objective : float
         sum_i w_i loss_i + penalty at the solution.
     suboptimality : float
-        Certified upper bound on (f - f*) / f*; infinity when no bound is known (no penalty).
+        Certified upper bound on (f - f*) / f*; infinity when no bound is known: without a penalty, in
+        a stream, or where rounding hides the penalty.
     n_iter : int
         Newton steps.
     n_passes : int

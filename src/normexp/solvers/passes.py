@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from normexp.backends import curvature
+from normexp.base.magnitude import Cell, large_cell, suspects
 from normexp.rows import Block
 from normexp.solvers.function import summed_covariance, towards_labels, weighted_labels
 from normexp.solvers.preconditioner import row_curvature
@@ -23,10 +24,12 @@ Working = NDArray[np.floating]
 
 @dataclass(frozen=True)
 class ColumnMoments:
-    """Weighted sums of the columns and of their squares, and the first row of each block that is not finite."""
+    """Weighted sums of the columns and of their squares; a row of each block that is not finite, a cell too large."""
 
-    def __call__(self, block: Block) -> tuple[F64, F64, list[int]]:
-        """Return (sums (D,), squares (D,), rows)."""
+    looks: bool = True
+
+    def __call__(self, block: Block) -> tuple[F64, F64, list[int], list[Cell]]:
+        """Return (sums (D,), squares (D,), rows, cells)."""
         with np.errstate(invalid="ignore", over="ignore"):
             sums, squares = block.column_moments(block.weight)
         bad: list[int] = []
@@ -39,7 +42,10 @@ class ColumnMoments:
             else:
                 rows = np.flatnonzero(~np.isfinite(stored).all(axis=1))
             bad = [block.rows.start + int(row) for row in rows[:1]]
-        return sums, squares, bad
+        cell = None
+        if self.looks and not bad and len(columns := suspects(squares, block.weight)):
+            cell = large_cell(block.stored(), columns, first=block.rows.start)
+        return sums, squares, bad, [] if cell is None else [cell]
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from normexp.base.errors import ClusterError, InputError
+from normexp.base.magnitude import LargeCellError
 from normexp.rows import LabelledRows
 from normexp.solvers.checkpoint import Checkpoint, Identity, State
 from normexp.solvers.coefficient_space import CoefficientSpace
-from normexp.solvers.fit import blas, on_the_tables_scale
+from normexp.solvers.fit import blas, on_the_tables_scale, refuse_overflow
 from normexp.solvers.function import Point
 from normexp.solvers.metric import rows_to_draw
 from normexp.solvers.outcome import Fitted
@@ -192,19 +193,22 @@ def _column_map(rows: LabelledRows, *, centred: bool) -> tuple[F64, F64]:
     """Weighted mean and standard deviation of each column, as in ``fit.column_map``; refuse what is not finite."""
     zeros, ones = np.zeros(rows.n_features), np.ones(rows.n_features)
     total = max(rows.total_weight, np.finfo(float).tiny)
-    sums, squares, bad = rows.sum(ColumnMoments())
+    sums, squares, bad, large = rows.sum(ColumnMoments())
     if bad:
         raise InputError(
             f"SoftmaxClassifier.fit: row {min(bad)} of X holds NaN or infinity (rows count from 0); fill such values, "
             "or leave the row out."
         )
+    if large:
+        raise LargeCellError(min(large))
     if rows.is_sparse:
         return zeros, ones
+    refuse_overflow(squares)
     if not centred:
         spread = np.sqrt(squares / total)
         return zeros, np.where(spread > 0, spread, 1.0)
     centre = sums / total
-    sums, squares, _ = rows.seen_through(centre, ones).sum(ColumnMoments())
+    sums, squares, _, _ = rows.seen_through(centre, ones).sum(ColumnMoments(looks=False))
     centre = centre + sums / total
     spread = np.sqrt(np.maximum(squares / total - np.square(sums / total), 0.0))
     flat = spread <= 1e-13 * np.abs(centre)  # constant but for rounding

@@ -12,6 +12,7 @@ from sklearn.impute import SimpleImputer
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from skrub import DatetimeEncoder, StringEncoder, TableVectorizer
 
+from normexp.base.magnitude import LargeCellError, large_cell
 from normexp.tables.csr import Csr, beside
 from normexp.tables.source import Features, Schema
 from normexp.tables.tallies import Moments, Ranges
@@ -79,6 +80,7 @@ class TableEncoder(BaseEstimator):
         self.learn_dates(features if self.names("date") else None)
         if numbers:
             raw = self.numbers(features)
+            self.refuse_large(raw)
             self.learn_ranges(Ranges(raw.shape[1]).add(raw))
             # a column without any number holds nothing to learn from, and keeps its place as zeros
             self.imputer_ = SimpleImputer(add_indicator=True, keep_empty_features=True).fit(raw)
@@ -207,6 +209,11 @@ class TableEncoder(BaseEstimator):
         if self.dates_ is None:
             return raw
         return np.hstack([raw, _dense(self.dates_.transform(features.select(self.names("date")))).astype(np.float64)])
+
+    def refuse_large(self, raw: NDArray[np.float64], *, first: int = 0) -> None:
+        """Refuse `numbers` (n, D) of training rows, the first of which has this number, that cannot be squared."""
+        if (cell := large_cell(raw, first=first)) is not None:
+            raise LargeCellError(cell).named(self.names("number", "boolean", "date"))
 
     def texts(self, features: pl.DataFrame) -> list[str]:
         """Join the running text of each row; several columns one under the other."""

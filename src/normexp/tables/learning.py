@@ -87,8 +87,9 @@ def learn_encoding(
     ranges: Ranges | None = None
     characters = 0
 
-    def added(moments: Moments | None, frame: pl.DataFrame) -> Moments:
+    def added(moments: Moments | None, frame: pl.DataFrame, start: int) -> Moments:
         raw = encoder.numbers(frame)
+        encoder.refuse_large(raw, first=start)
         moments = Moments(raw.shape[1]) if moments is None else moments
         moments.add(raw)
         ranged(raw)
@@ -107,7 +108,7 @@ def learn_encoding(
         dates.add(block.features)
         categories.add(block.features)
         if has_numbers and not date_names:
-            moments = added(moments, block.features)
+            moments = added(moments, block.features, block.start)
         if schema.text:
             characters += sum(map(len, encoder.texts(block.features)))
     labels, index = classes.settled()
@@ -127,7 +128,7 @@ def learn_encoding(
                 frame = block.features
                 assert isinstance(frame, pl.DataFrame)  # noqa: S101  (arrays need no second pass)
                 if date_names:
-                    moments = added(moments, frame)
+                    moments = added(moments, frame, block.start)
                 first, last = np.searchsorted(drawn, [block.start, block.start + block.n_rows])
                 if last > first:
                     collected.append(frame.select(word_names)[(drawn[first:last] - block.start).tolist()])
