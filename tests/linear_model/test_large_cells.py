@@ -74,6 +74,15 @@ def test_every_fit_refuses_columns_whose_squares_overflow(fit):
         fit(X, y)
 
 
+@pytest.mark.parametrize("kind", [np.asarray, sparse.csr_matrix])
+@pytest.mark.filterwarnings("error")
+def test_float32_has_no_cell_too_large(kind):
+    X, y = table()
+    large = SoftmaxClassifier(penalty=None).fit(kind((X * 1e37).astype(np.float32)), y)
+    wanted = SoftmaxClassifier(penalty=None).fit(X, y)
+    assert np.abs(large.coef_ * 1e37 - wanted.coef_).max() < 1e-2
+
+
 @pytest.mark.parametrize("parts", [{}, {"progress": lambda _: None}])
 def test_columns_with_names_are_called_by_them(parts):
     X, y = table()

@@ -60,13 +60,13 @@ def large_cell(rows: Any, columns: NDArray[np.intp] | None = None, *, first: int
         kept = np.abs(rows.data)
         if columns is not None:
             kept = np.where(np.isin(rows.indices, columns), kept, 0.0)
-        if not kept.size or not np.fmax.reduce(kept) > LARGEST:
+        if not kept.size or not float(np.fmax.reduce(kept)) > LARGEST:
             return None
         entry = int(np.nanargmax(kept))
         line = int(np.searchsorted(rows.indptr, entry, side="right")) - 1
         return Cell(first + line, int(rows.indices[entry]), float(rows.data[entry]))
     chosen = rows if columns is None else rows[:, columns]
-    if not chosen.size or not max(np.fmax.reduce(chosen, None), -np.fmin.reduce(chosen, None)) > LARGEST:
+    if not chosen.size or not max(float(np.fmax.reduce(chosen, None)), -float(np.fmin.reduce(chosen, None))) > LARGEST:
         return None
     row, place = np.unravel_index(int(np.nanargmax(np.abs(chosen))), chosen.shape)
     column = int(place) if columns is None else int(columns[place])
