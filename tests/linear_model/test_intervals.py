@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from scipy import sparse
 from sklearn.datasets import load_breast_cancer, load_iris
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression, RidgeClassifier
 
-from normexp import NormexpError, SoftmaxClassifier
+from normexp import NormexpError, NormexpWarning, SoftmaxClassifier
 
 
 def table(n_classes, n_rows=400, seed=0):
@@ -100,6 +101,28 @@ def test_what_has_no_interval_is_said(change, words):
 
 
 # ---------------------------------------------------------------- from scikit-learn
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_separable_classes_without_a_penalty_have_no_intervals(classes):
+    rng = np.random.default_rng(0)
+    y = np.arange(60) % classes
+    x = (y + 0.1 * rng.normal(size=60))[:, None]
+    with pytest.warns(ConvergenceWarning, match="separable"):
+        model = SoftmaxClassifier(penalty=None).fit(x, y)
+    with pytest.raises(NormexpError, match=r"coef_intervals: the coefficients are no optimum.*separable"):
+        model.coef_intervals(x, y)
+    assert np.isfinite(SoftmaxClassifier().fit(x, y).coef_intervals(x, y).low).all()
+
+
+def test_a_fit_that_did_not_start_has_no_intervals_and_one_that_stopped_early_warns():
+    X, y = table(3)
+    with pytest.raises(NormexpError, match="max_iter is 0"):
+        SoftmaxClassifier(max_iter=0).fit(X, y).coef_intervals(X, y)
+    with pytest.warns(ConvergenceWarning):
+        model = SoftmaxClassifier(C=100.0, max_iter=1, tol=1e-12).fit(X, y)
+    with pytest.warns(NormexpWarning, match="the fit stopped before its optimum"):
+        model.coef_intervals(X, y)
 
 
 def objective(model, X, y):

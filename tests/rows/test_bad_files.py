@@ -182,3 +182,27 @@ def test_the_pages_of_a_shard_are_read_anew_in_each_pass(tmp_path):
     os.utime(path, ns=(seen.st_atime_ns, seen.st_mtime_ns))
     with refused("p.parquet' cannot be read"):
         list(table.batches())
+
+
+@pytest.mark.parametrize("other", [np.array(list("012") * 40), np.arange(120) % 2 == 1])
+def test_shards_whose_classes_differ_in_type_are_refused(tmp_path, other):
+    shard(tmp_path / "p0.parquet", 120)
+    shard(tmp_path / "p1.parquet", 120, y=other)
+    kind = "string" if other.dtype.kind == "U" else "bool"
+    with refused(rf"classes in column 'y' are int64 in '.*p0.parquet' and {kind} in '.*p1.parquet'"):
+        rows.from_parquet(tmp_path, target="y")
+
+
+def test_classes_of_one_sort_may_be_stored_in_different_ways(tmp_path):
+    words = pa.array(list("abc") * 40)
+    shard(tmp_path / "p0.parquet", 120, y=words)
+    shard(tmp_path / "p1.parquet", 120, y=words.dictionary_encode())
+    shard(tmp_path / "p2.parquet", 120, y=words.cast(pa.large_string()))
+    assert rows.from_parquet(tmp_path, target="y").labels.classes.tolist() == ["a", "b", "c"]
+
+
+def test_a_shard_without_the_classes_is_refused(tmp_path):
+    shard(tmp_path / "p0.parquet", 120, label=np.arange(120) % 2)
+    shard(tmp_path / "p1.parquet", 120)
+    with refused(r"p1.parquet' lacks the column 'label' for target"):
+        rows.from_parquet(tmp_path, target="label", features=["a", "b"])

@@ -1,5 +1,6 @@
 """Standard errors and Wald intervals of the coefficients, from the observed information."""
 
+import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -7,15 +8,17 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtri
 from sklearn.utils.validation import check_is_fitted
 
-from normexp.base.errors import RangeError
+from normexp.base.errors import NormexpWarning, RangeError
 from normexp.linear_model.door import read_labelled
 from normexp.linear_model.head import LinearHead, dense
 from normexp.linear_model.parameters import check_row_weights, class_factors
 from normexp.linear_model.penalties import penalty_of
-from normexp.solvers import covariance
+from normexp.solvers import Outcome, Solution, covariance
 from normexp.solvers.information import MAX_UNKNOWNS
 
 F64 = NDArray[np.float64]
+
+_WITHOUT_OPTIMUM = (Outcome.SEPARABLE, Outcome.QUASI_SEPARABLE, Outcome.GROWING, Outcome.NOT_STARTED)
 
 
 class CoefIntervals(NamedTuple):
@@ -35,6 +38,7 @@ class WithIntervals(LinearHead):
 
     fit_intercept: bool
     class_weight: Any
+    solution_: Solution
 
     def coef_intervals(
         self,
@@ -69,8 +73,14 @@ class WithIntervals(LinearHead):
         Raises
         ------
         RangeError
-            For penalties with corners, and where rows and labels do not determine the coefficients: collinear columns
-            or separable classes without a penalty; the sentence names columns.
+            For penalties with corners, for fits that had no optimum or did not start, and where rows and labels
+            do not determine the coefficients: collinear columns or separable classes without a penalty; the sentence
+            names columns.
+
+        Warns
+        -----
+        NormexpWarning
+            When the fit stopped before its optimum.
 
         Notes
         -----
@@ -100,6 +110,7 @@ class WithIntervals(LinearHead):
                 "coef_intervals: coefficients under a penalty with corners have no Wald intervals; fit the features "
                 "that it chose again, on other rows, with penalty=None."
             )
+        self._refuse_what_is_no_optimum()
         coef, shift = dense(self.coef_).T.astype(np.float64), self.intercept_.astype(np.float64)
         if coef.size > MAX_UNKNOWNS:
             raise RangeError(
@@ -120,6 +131,22 @@ class WithIntervals(LinearHead):
         reach = float(ndtri(0.5 + 0.5 * level)) * error
         kept = slice(None) if self.fit_intercept else slice(-1)
         return CoefIntervals(*(part[kept].T.copy() for part in (estimate, error, estimate - reach, estimate + reach)))
+
+    def _refuse_what_is_no_optimum(self) -> None:
+        """Refuse a fit that has no optimum or did not start; warn of one that stopped before it."""
+        outcome = self.solution_.outcome
+        if outcome in _WITHOUT_OPTIMUM:
+            raise RangeError(
+                f"coef_intervals: the coefficients are no optimum, and Wald intervals stand around one; of the fit: "
+                f"{outcome.value}"
+            )
+        if not outcome.converged and outcome is not Outcome.ELSEWHERE:
+            warnings.warn(
+                "coef_intervals: the fit stopped before its optimum, so the intervals stand around other coefficients; "
+                f"of the fit: {outcome.value}",
+                NormexpWarning,
+                stacklevel=3,
+            )
 
     def _counted(
         self, rows: Any, labels: NDArray[Any], sample_weight: ArrayLike | None

@@ -38,6 +38,8 @@ class ParquetRows(StoredRows):
                 self._is_list = _is_list(schema.field(self._read_columns[0]).type)
             else:
                 _refuse_other_columns(file, its, schema, self._read_columns)
+                if target is not None:
+                    _refuse_other_classes(file, its, self._files[0], schema, target)
         self.n_rows = sum(self._lengths)
         if self.n_rows == 0:
             raise InputError(f"from_parquet: {where!r} has no rows; give a file that has some.")
@@ -249,6 +251,33 @@ def _refuse_other_columns(file: Witness, schema: Any, first: Any, columns: Seque
                 f"from_parquet: the first shard has {first.field(name).type} in column {name!r} and {str(file.path)!r} "
                 f"{came}; all shards need the same columns."
             )
+
+
+def _refuse_other_classes(file: Witness, schema: Any, first: Witness, its: Any, target: str) -> None:
+    """Refuse classes that are text in one shard and numbers in another: no class would be the same in both."""
+    if target not in schema.names:
+        raise InputError(
+            f"from_parquet: {str(file.path)!r} lacks the column {target!r} for target, which {str(first.path)!r} has; "
+            "all shards need it."
+        )
+    kinds = its.field(target).type, schema.field(target).type
+    if _sort(kinds[0]) != _sort(kinds[1]):
+        raise InputError(
+            f"from_parquet: the classes in column {target!r} are {kinds[0]} in {str(first.path)!r} and {kinds[1]} in "
+            f"{str(file.path)!r}, so that no class would be the same in both; write them with one type."
+        )
+
+
+def _sort(kind: Any) -> str:
+    """What sort of classes an Arrow type holds: numbers of any width are one, text of any kind another."""
+    import pyarrow.types as pt
+
+    if pt.is_dictionary(kind):
+        return _sort(kind.value_type)
+    if pt.is_integer(kind) or pt.is_floating(kind):
+        return "number"
+    text = ("string", "large_string", "string_view")
+    return "text" if str(kind) in text else str(kind)
 
 
 def _is_list(kind: Any) -> bool:
