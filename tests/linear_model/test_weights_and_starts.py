@@ -6,7 +6,7 @@ import pytest
 
 from normexp import SoftmaxClassifier, rows
 from normexp.base.errors import NormexpError
-from normexp.linear_model import alpha_max, softmax_path
+from normexp.linear_model import LinearDiscriminant, NaiveBayesSoftmax, alpha_max, softmax_path
 
 
 def table():
@@ -94,3 +94,25 @@ def test_a_start_of_words_or_ragged_lists_is_refused(tmp_path, start):
     for fit in ("memory", "disk"):
         with pytest.raises(NormexpError, match="init holds something that is no number"):
             FITS[fit](tmp_path, *table(), init=start)
+
+
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        (lambda X, y: NaiveBayesSoftmax(alpha=np.inf).fit(np.abs(X), y), "alpha is inf; it must be a finite number"),
+        (lambda X, y: NaiveBayesSoftmax(alpha="a").fit(np.abs(X), y), "alpha is 'a'"),
+        (lambda X, y: LinearDiscriminant(shrinkage="a").fit(X, y), "shrinkage is 'a'"),
+        (lambda X, y: LinearDiscriminant(shrinkage=np.nan).fit(X, y), "shrinkage is nan"),
+        (lambda X, y: SoftmaxClassifier(l1_ratio=[0.5]).fit(X, y), r"l1_ratio is \[0.5\]"),
+        (lambda X, y: SoftmaxClassifier(penalty=["l2"]).fit(X, y), r"penalty is \['l2'\]"),
+        (lambda X, y: SoftmaxClassifier(solver={}).fit(X, y), "solver is {}"),
+        (lambda X, y: SoftmaxClassifier().fit(X, y, checkpoint=3), "checkpoint is 3; it must be the path"),
+        (lambda X, y: SoftmaxClassifier().fit(X, y).predict_top_k(X, 1.5), "k is 1.5; it must be a whole number"),
+        (lambda X, y: SoftmaxClassifier().fit(X, y).coef_intervals(X, y, level="a"), "level is 'a'"),
+        (lambda X, y: alpha_max(X, np.zeros(60, int)), "alpha_max: y holds one class only, 0;"),
+        (lambda X, y: SoftmaxClassifier().fit(X, np.zeros(60, int)), "fit: y holds one class only, 0;"),
+    ],
+)
+def test_options_of_the_wrong_kind_are_refused_in_a_sentence(call, sentence):
+    with pytest.raises(NormexpError, match=sentence):
+        call(*table())

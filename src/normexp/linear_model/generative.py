@@ -9,7 +9,7 @@ from normexp.base.errors import RangeError
 from normexp.base.magnitude import LargeCellError, large_cell
 from normexp.linear_model.door import read_labelled
 from normexp.linear_model.head import LinearHead, LinearPosterior, dense
-from normexp.linear_model.parameters import check_row_weights
+from normexp.linear_model.parameters import check_row_weights, is_number
 
 F64 = NDArray[np.float64]
 
@@ -71,7 +71,7 @@ class LinearDiscriminant(LinearHead):
         LinearDiscriminant
             Itself.
         """
-        if not 0.0 <= self.shrinkage <= 1.0:
+        if not is_number(self.shrinkage) or not 0.0 <= float(self.shrinkage) <= 1.0:
             raise RangeError(
                 f"LinearDiscriminant.fit: shrinkage is {self.shrinkage!r}; it must lie between 0 (none) and 1."
             )
@@ -168,8 +168,8 @@ class NaiveBayesSoftmax(LinearPosterior):
         """
         if self.kind not in {"multinomial", "bernoulli"}:
             raise RangeError(f"NaiveBayesSoftmax.fit: kind is {self.kind!r}; 'multinomial' and 'bernoulli' are known.")
-        if not self.alpha > 0:
-            raise RangeError(f"NaiveBayesSoftmax.fit: alpha is {self.alpha!r}; it must be above 0.")
+        if not is_number(self.alpha) or not 0.0 < float(self.alpha) < np.inf:
+            raise RangeError(f"NaiveBayesSoftmax.fit: alpha is {self.alpha!r}; it must be a finite number above 0.")
         X, member, weight = _rows(self, X, y, sample_weight)
         entries = X.data if hasattr(X, "indptr") else X
         if entries.size and entries.min() < 0:
@@ -210,7 +210,7 @@ def _rows(model: Any, X: Any, y: ArrayLike, sample_weight: ArrayLike | None) -> 
     model.classes_, index = np.unique(y, return_inverse=True)
     if len(model.classes_) < 2:
         raise RangeError(
-            f"{type(model).__name__}.fit: y holds one class only, {model.classes_[0]!r}; "
+            f"{type(model).__name__}.fit: y holds one class only, {model.classes_.tolist()[0]!r}; "
             "at least 2 classes are needed to tell them apart."
         )
     member = np.zeros((rows.shape[0], len(model.classes_)))
@@ -218,7 +218,7 @@ def _rows(model: Any, X: Any, y: ArrayLike, sample_weight: ArrayLike | None) -> 
     empty = np.flatnonzero(member.T @ weight == 0)
     if empty.size:
         raise RangeError(
-            f"{type(model).__name__}.fit: every row of class {model.classes_[empty[0]]!r} has weight 0; "
+            f"{type(model).__name__}.fit: every row of class {model.classes_.tolist()[empty[0]]!r} has weight 0; "
             "leave the class out or give it weight."
         )
     return rows, member, weight

@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 from normexp.base.errors import NormexpWarning, RangeError
 from normexp.linear_model.door import read_labelled
 from normexp.linear_model.head import LinearHead, dense
-from normexp.linear_model.parameters import check_row_weights, class_factors
+from normexp.linear_model.parameters import check_row_weights, class_factors, is_number
 from normexp.linear_model.penalties import penalty_of
 from normexp.solvers import Outcome, Solution, covariance
 from normexp.solvers.information import MAX_UNKNOWNS
@@ -100,7 +100,7 @@ class WithIntervals(LinearHead):
         (array([[  5.75,  10.45, -45.27]]), array([[ 2.31,  3.76, 13.61]]))
         """
         check_is_fitted(self)
-        if not 0.0 < level < 1.0:
+        if not is_number(level) or not 0.0 < float(level) < 1.0:
             raise RangeError(f"coef_intervals: level is {level!r}; it must lie between 0 and 1, such as 0.95.")
         rows, labels = read_labelled(self, X, y, of="coef_intervals", reset=False)
         target, weight = self._counted(rows, labels, sample_weight)

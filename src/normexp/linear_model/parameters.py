@@ -2,6 +2,7 @@
 
 import numbers
 from collections.abc import Mapping
+from os import PathLike
 from typing import Any
 
 import numpy as np
@@ -147,3 +148,18 @@ def checked_start(init: ArrayLike, n_scores: int, n_features: int, *, intercept:
             "coefficients must be finite: leave init out, or mend them."
         )
     return start
+
+
+def is_number(value: Any) -> bool:
+    """Whether an option, of any type whatever its annotation says, is a real number."""
+    return isinstance(value, numbers.Real)
+
+
+def is_whole(value: Any) -> bool:
+    """Whether it is a whole number."""
+    return isinstance(value, numbers.Integral)
+
+
+def is_path(value: Any) -> bool:
+    """Whether it is the path of a file."""
+    return isinstance(value, (str, PathLike))

@@ -16,7 +16,7 @@ _SOLVERS = ("auto", "newton", "proximal_newton")
 def check_penalty(model: Any) -> None:
     """Refuse a penalty, a ratio, a solver or a pair of them that has no meaning."""
     name, penalty, ratio, solver = type(model).__name__, model.penalty, model.l1_ratio, model.solver
-    if penalty not in _PENALTIES:
+    if not (penalty is None or isinstance(penalty, str)) or penalty not in _PENALTIES:
         raise RangeError(
             f"{name}.fit: penalty is {penalty!r}; it must be 'l2', 'l1', 'elasticnet', 'group_lasso' or None."
         )
@@ -31,13 +31,13 @@ def check_penalty(model: Any) -> None:
             "0 and at most 1 (None: 1), the rest being L2."
         )
     allowed = {"l1": {None, 1}, "l2": {None, 0}, None: {None, 0}}.get(penalty)
-    if allowed is not None and ratio not in allowed:
+    if allowed is not None and not (ratio is None or (isinstance(ratio, numbers.Real) and ratio in allowed)):
         raise RangeError(
             f"{name}.fit: l1_ratio is {ratio!r}; with penalty={penalty!r} it must be "
             f"{' or '.join(repr(value) for value in sorted(allowed, key=str, reverse=True))}; a mixture is "
             "penalty='elasticnet'."
         )
-    if solver not in _SOLVERS:
+    if not isinstance(solver, str) or solver not in _SOLVERS:
         raise RangeError(f"{name}.fit: solver is {solver!r}; it must be one of {', '.join(map(repr, _SOLVERS))}.")
     if solver == "newton" and penalty in {"l1", "elasticnet", "group_lasso"}:
         raise RangeError(

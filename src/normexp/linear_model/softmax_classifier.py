@@ -221,7 +221,7 @@ class SoftmaxClassifier(InBatches, WithIntervals, FromScikitLearn):
         n_classes = len(self.classes_)
         if n_classes < 2:
             raise RangeError(
-                f"SoftmaxClassifier.fit: y holds one class only, {self.classes_[0]!r}; "
+                f"SoftmaxClassifier.fit: y holds one class only, {self.classes_.tolist()[0]!r}; "
                 "at least 2 classes are needed to tell them apart."
             )
         weight = check_row_weights(sample_weight, X.shape[0])

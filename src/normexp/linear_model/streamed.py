@@ -11,7 +11,13 @@ from numpy.typing import ArrayLike, NDArray
 from normexp.base.errors import InputError, RangeError
 from normexp.base.magnitude import naming_columns
 from normexp.linear_model.head import dense
-from normexp.linear_model.parameters import check_row_weights, check_weighted_classes, checked_start, class_factors
+from normexp.linear_model.parameters import (
+    check_row_weights,
+    check_weighted_classes,
+    checked_start,
+    class_factors,
+    is_path,
+)
 from normexp.rows import (
     ArrayRows,
     DaskTable,
@@ -60,6 +66,10 @@ def fit_rows(
     SoftmaxClassifier
         The same object, fitted.
     """
+    if checkpoint is not None and not is_path(checkpoint):
+        raise RangeError(
+            f"SoftmaxClassifier.fit: checkpoint is {checkpoint!r}; it must be the path of a file, or None for none."
+        )
     _refuse_what_needs_memory(model)
     table = from_dask(X) if is_dask(X) else X
     meter = Meter(table.n_rows, progress)
@@ -133,8 +143,8 @@ def class_weights(model: Any, classes: NDArray[Any], counts: NDArray[np.intp]) -
     """Weight of each class (K,) as scikit-learn understands ``class_weight``, from the classes' numbers of rows."""
     if len(classes) < 2:
         raise RangeError(
-            f"SoftmaxClassifier.fit: y holds one class only, {classes[0]!r}; at least 2 classes are needed to tell "
-            "them apart."
+            f"SoftmaxClassifier.fit: y holds one class only, {classes.tolist()[0]!r}; at least 2 classes are needed to "
+            "tell them apart."
         )
     return class_factors(model.class_weight, classes, counts, of="SoftmaxClassifier.fit")
 
