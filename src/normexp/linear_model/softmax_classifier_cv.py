@@ -4,14 +4,16 @@ from typing import Any, Self, final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.metrics import get_scorer
-from sklearn.model_selection import check_cv
+from sklearn import get_config
+from sklearn.model_selection import KFold
+from sklearn.utils.metadata_routing import UNUSED, MetadataRouter, MethodMapping, process_routing
 
-from normexp.base.errors import RangeError
+from normexp.base.errors import DtypeError, RangeError
 from normexp.linear_model.door import read_labelled
 from normexp.linear_model.head import LinearHead
 from normexp.linear_model.parameters import check_row_weights
 from normexp.linear_model.penalty_path import fitted_path, strengths
+from normexp.linear_model.scoring import cut_to, held_out_score, planned_folds, read_scorer, weights_of_scorer
 from normexp.linear_model.softmax_classifier import SoftmaxClassifier
 
 # The folds are compared by their scores, which a finer optimum does not move.
@@ -35,7 +37,8 @@ class SoftmaxClassifierCV(LinearHead):
     cv : int, splitter or iterable
         Folds, stratified by class when a number is given.
     scoring : str or callable
-        A scorer of scikit-learn; larger is better.
+        A scorer of scikit-learn; larger is better. Scores of probabilities count all classes of a fold's training rows,
+        though its held-out rows lack some.
     fit_intercept : bool
         Whether there are unpenalised intercepts.
     class_weight : dict, "balanced" or None
@@ -111,7 +114,18 @@ class SoftmaxClassifierCV(LinearHead):
         self.max_iter = max_iter
         self.random_state = random_state
 
-    def fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
+    # Groups are the splitter's, not the estimator's own: under metadata routing none needs to ask for them here.
+    __metadata_request__fit = {"groups": UNUSED}  # noqa: RUF012  (read by scikit-learn off the class)
+
+    def fit(
+        self,
+        X: Any,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        *,
+        groups: ArrayLike | None = None,
+        **params: Any,
+    ) -> Self:
         """Choose C and fit the coefficients.
 
         Parameters
@@ -121,12 +135,22 @@ class SoftmaxClassifierCV(LinearHead):
         y : array-like (N,)
             Class labels.
         sample_weight : array-like (N,), optional
-            Weights of the rows, in fits and scores.
+            Weights of the rows, in fits and scores. A function as scorer gets them where it has an argument of that
+            name; else a warning says that its scores are unweighted.
+        groups : array-like (N,), optional
+            For the splitter, such as ``GroupKFold``.
+        **params : dict
+            Further arguments that splitter or scorer asked for, where metadata routing is enabled.
 
         Returns
         -------
         SoftmaxClassifierCV
             Itself.
+
+        Raises
+        ------
+        NormexpError, ValueError
+            When a parameter, X, y or the weights are not what they must be; the sentence says which and why.
         """
         grid, ratios = strengths(self.Cs, "SoftmaxClassifierCV.fit"), self._ratios()
         rows, labels = read_labelled(self, X, y, of="SoftmaxClassifierCV.fit")
@@ -137,11 +161,12 @@ class SoftmaxClassifierCV(LinearHead):
                 f"SoftmaxClassifierCV.fit: y holds one class only (among rows that count), {labels[counted][0]!r}; "
                 "at least 2 classes are needed."
             )
-        scorer = get_scorer(self.scoring) if isinstance(self.scoring, str) else self.scoring
-        folds = check_cv(self.cv, labels, classifier=True).split(rows, labels)
+        scorer = read_scorer(self.scoring, of="SoftmaxClassifierCV.fit")
+        for_split, for_score = self._routed(weight, groups, params)
+        folds = planned_folds(self.cv, rows, labels, for_split, of="SoftmaxClassifierCV.fit")
         folds = [(used[counted[used]], held[counted[held]]) for used, held in folds]
         scores = [
-            [self._path(grid, ratio, rows, labels, weight, used, held, scorer) for ratio in ratios]
+            [self._path(grid, ratio, rows, labels, weight, used, held, scorer, for_score) for ratio in ratios]
             for used, held in folds
         ]
         self.Cs_, self.scores_ = grid, np.array(scores)
@@ -166,6 +191,7 @@ class SoftmaxClassifierCV(LinearHead):
         used: NDArray[np.intp],
         held: NDArray[np.intp],
         scorer: Any,
+        for_score: dict[str, Any],
     ) -> list[float]:
         """Score of one fold at each value."""
         held = held[np.isin(labels[held], labels[used])]
@@ -175,12 +201,45 @@ class SoftmaxClassifierCV(LinearHead):
                 "each class are needed."
             )
         table, inner = rows[used], None if weight is None else weight[used]
-        outer = {} if weight is None else {"sample_weight": weight[held]}
         template = self._model(1.0, ratio, max(self.tol, _PATH_TOL))
+        outer = cut_to(for_score, held, len(labels))
         return [
-            float(scorer(model, rows[held], labels[held], **outer))
+            held_out_score(scorer, model, rows[held], labels[held], outer, of="SoftmaxClassifierCV.fit")
             for model in fitted_path(template, grid, table, labels[used], inner)
         ]
+
+    def _routed(
+        self, weight: NDArray[np.float64] | None, groups: ArrayLike | None, params: dict[str, Any]
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """What the splitter and the scorer get."""
+        if get_config()["enable_metadata_routing"]:
+            routed = process_routing(self, "fit", sample_weight=weight, groups=groups, **params)
+            return dict(routed.splitter.split), dict(routed.scorer.score)
+        if params:
+            raise DtypeError(
+                f"SoftmaxClassifierCV.fit: {', '.join(params)} came; sample_weight and groups are taken, and others "
+                "only with sklearn.set_config(enable_metadata_routing=True)."
+            )
+        return {} if groups is None else {"groups": groups}, weights_of_scorer(
+            self.scoring, weight, of="SoftmaxClassifierCV.fit"
+        )
+
+    def get_metadata_routing(self) -> MetadataRouter:
+        """Where metadata go: weights to fits and scorer, groups to the splitter that asks for them.
+
+        Returns
+        -------
+        MetadataRouter
+            As scikit-learn's metadata routing reads it.
+        """
+        splitter = self.cv if hasattr(self.cv, "split") else KFold()
+        scorer = read_scorer(self.scoring, of="SoftmaxClassifierCV.fit", asking=True)
+        return (
+            MetadataRouter(owner=self)
+            .add_self_request(self)
+            .add(splitter=splitter, method_mapping=MethodMapping().add(caller="fit", callee="split"))
+            .add(scorer=scorer, method_mapping=MethodMapping().add(caller="fit", callee="score"))
+        )
 
     def _model(self, C: float, ratio: float | None, tol: float) -> SoftmaxClassifier:
         return SoftmaxClassifier(

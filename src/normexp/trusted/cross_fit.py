@@ -5,7 +5,9 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn import get_config
 from sklearn.base import clone
+from sklearn.utils.metadata_routing import get_routing_for_object
 from sklearn.utils.validation import _check_method_params
 
 from normexp.linear_model import SoftmaxClassifier
@@ -136,7 +138,9 @@ def affordable_folds(fitted: Any, X: Any, n_classes: int, /) -> int:
 
 
 def accepts_weight(base: Any) -> bool:
-    """Whether fit of a classifier has an argument sample_weight."""
+    """Whether fit of a classifier has an argument sample_weight, or routes it to a part that asked for it."""
+    if get_config()["enable_metadata_routing"] and get_routing_for_object(base).consumes("fit", ["sample_weight"]):
+        return True
     try:
         return "sample_weight" in inspect.signature(base.fit).parameters
     except (TypeError, ValueError):
