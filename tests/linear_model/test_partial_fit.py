@@ -155,3 +155,20 @@ def test_a_balanced_weight_and_another_width_are_refused():
     model = SoftmaxClassifier().partial_fit(X, y, classes=[0, 1, 2])
     with pytest.raises(ValueError, match="expecting 13 features"):
         model.partial_fit(X[:, :5], y)
+
+
+def test_a_declared_class_that_never_came_is_said():
+    X, _, y, _ = parts(load_wine)
+    few = y < 2
+    model = SoftmaxClassifier().partial_fit(X[few], y[few], classes=[0, 1, 2])
+    assert not model.solution_.converged
+    assert "declared class" in model.solution_.outcome.value
+    assert model.class_count_.tolist() == [np.sum(y == 0), np.sum(y == 1), 0]
+    again = pickle.loads(pickle.dumps(model))
+    for one in (model, again):
+        one.partial_fit(X[~few], y[~few])
+        assert one.solution_.converged
+        assert one.class_count_.tolist() == np.bincount(y).tolist()
+    # rows of no weight do not come
+    assert not SoftmaxClassifier().partial_fit(X, y, [0, 1, 2], sample_weight=y < 2).solution_.converged
+    assert not hasattr(model.fit(X, y), "class_count_")

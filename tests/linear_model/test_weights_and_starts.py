@@ -107,7 +107,7 @@ def test_a_start_of_words_or_ragged_lists_is_refused(tmp_path, start):
         (lambda X, y: SoftmaxClassifier(penalty=["l2"]).fit(X, y), r"penalty is \['l2'\]"),
         (lambda X, y: SoftmaxClassifier(solver={}).fit(X, y), "solver is {}"),
         (lambda X, y: SoftmaxClassifier().fit(X, y, checkpoint=3), "checkpoint is 3; it must be the path"),
-        (lambda X, y: SoftmaxClassifier().fit(X, y).predict_top_k(X, 1.5), "k is 1.5; it must be a whole number"),
+        (lambda X, y: SoftmaxClassifier().fit(X, y).predict_top_k(X, 1.5), "k is 1.5; a whole number"),
         (lambda X, y: SoftmaxClassifier().fit(X, y).coef_intervals(X, y, level="a"), "level is 'a'"),
         (lambda X, y: alpha_max(X, np.zeros(60, int)), "alpha_max: y holds one class only, 0;"),
         (lambda X, y: SoftmaxClassifier().fit(X, np.zeros(60, int)), "fit: y holds one class only, 0;"),

@@ -58,7 +58,9 @@ class InBatches(LinearHead):
         penalty: as long as the window holds all rows it is `fit`, and later its error is that of the expansions. Above
         3 000 coefficients only their diagonal is kept, which is rougher. Columns are centred and scaled as the first
         batch has them; ``suboptimality_`` is infinite, because nothing bounds the losses of rows that are gone. Model
-        files hold no rows. `fit` starts anew, and so do batches after a `fit`, with a warning.
+        files hold no rows. Until each declared class has come, ``solution_`` says so and is not converged;
+        ``class_count_`` (K,) holds the weight of the rows of each that came. `fit` starts anew, and so do batches after
+        a `fit`, with a warning.
 
         Examples
         --------
@@ -110,6 +112,7 @@ def take_batch(
     penalty = penalty_of(model, rows.shape[1])
     if (cell := large_cell(rows)) is not None:
         raise LargeCellError(cell, "SoftmaxClassifier.partial_fit").named(getattr(model, "feature_names_in_", None))
+    going_on = running is not None
     if running is None:
         running = first_of_a_stream(rows, weight, n_classes=len(known), fit_intercept=bool(model.fit_intercept))
         if penalty.has_corners and running.information.ndim == 1:
@@ -118,9 +121,13 @@ def take_batch(
                 "coefficients; with corners 3000 are kept track of at most: use penalty='l2', or fit."
             )
     running = absorb(running, rows, target, weight, penalty, tol=float(model.tol))
+    earlier = getattr(model, "class_count_", None) if going_on else np.zeros(len(known))
+    if earlier is None:  # of a model file from before it was there
+        earlier = np.ones(len(known))
+    model.class_count_ = earlier + np.bincount(target, weight, minlength=len(known))
     model.classes_ = known
     solution = Solution(
-        outcome=Outcome.RUNNING,
+        outcome=Outcome.RUNNING if model.class_count_.all() else Outcome.AWAITING,
         objective=running.value,
         suboptimality=np.inf,
         n_iter=running.n_steps,

@@ -31,7 +31,7 @@ from normexp.linear_model.parameters import (
 from normexp.linear_model.penalties import penalty_of
 from normexp.linear_model.streamed import fit_rows
 from normexp.rows import ArrayRows
-from normexp.solvers import Fitted, Progress, Step, fit_penalised
+from normexp.solvers import Fitted, Outcome, Progress, Step, fit_penalised
 
 _LOGGER = logging.getLogger("normexp")
 
@@ -208,6 +208,7 @@ class SoftmaxClassifier(InBatches, WithIntervals, FromScikitLearn):
         check_parameters(self)
         if self._running is not None:
             self._running = None
+            self.__dict__.pop("class_count_", None)
         log = log_step if self.verbose else None
         if is_streamed(X):
             return fit_rows(self, X, y, sample_weight, checkpoint=checkpoint, progress=progress, log=log)
@@ -257,7 +258,8 @@ class SoftmaxClassifier(InBatches, WithIntervals, FromScikitLearn):
         self.solution_ = fitted.solution
         self.suboptimality_ = fitted.solution.suboptimality
         self.n_iter_ = np.array([fitted.solution.n_iter], dtype=np.int32)
-        if self.max_iter > 0 and not fitted.solution.converged:
+        quiet = fitted.solution.outcome is Outcome.AWAITING  # any early batch may lack classes
+        if self.max_iter > 0 and not fitted.solution.converged and not quiet:
             warnings.warn(f"SoftmaxClassifier.fit: {fitted.solution.outcome.value}", ConvergenceWarning, stacklevel=3)
         return self
 

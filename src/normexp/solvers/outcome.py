@@ -41,6 +41,10 @@ class Outcome(Enum):
         "The optimum of the running objective is reached: recent rows count exactly, earlier ones by the quadratic "
         "expansion of their loss."
     )
+    AWAITING = (
+        "No row of at least one declared class has come yet, so nothing is known of it and its probabilities mean "
+        "nothing; take in rows of it (class_count_ says of which classes none came)."
+    )
     ELSEWHERE = "The coefficients were fitted elsewhere: nothing is known of their optimum."
     NOT_STARTED = "max_iter is 0: the coefficients are the starting point."
 
