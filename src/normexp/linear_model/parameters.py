@@ -155,11 +155,6 @@ def is_number(value: Any) -> bool:
     return isinstance(value, numbers.Real)
 
 
-def is_whole(value: Any) -> bool:
-    """Whether it is a whole number."""
-    return isinstance(value, numbers.Integral)
-
-
 def is_path(value: Any) -> bool:
     """Whether it is the path of a file."""
     return isinstance(value, (str, PathLike))
