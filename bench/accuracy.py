@@ -19,8 +19,8 @@ sys.path[:0] = [str(Path(__file__).parents[1] / folder) for folder in ("tests", 
 
 import test_accuracy as accuracy  # noqa: E402  (found on the path above)
 
-from oracle import PROMISED  # noqa: E402  (as above)
-from strategies import FAMILIES, FLOATS  # noqa: E402  (as above)
+from oracle import PROMISED  # noqa: E402  (found on the path above)
+from strategies import FAMILIES, FLOATS  # noqa: E402  (found on the path above)
 
 CLASSES = [1, 2, 3, 7, 10, 17, 100, 1_000, 50_257]
 NAMES = {

@@ -138,8 +138,10 @@ def check_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], *, of: str
 
 def check_number(value: Any, *, of: str, name: str, low: float, high: float = math.inf) -> float:
     """The value as a float within [low, high]."""
+    if isinstance(value, (str, bytes, bytearray)):  # of which float() would read a number
+        raise DtypeError(f"{of}: {name} is {value!r}; a number from {low:g} to {high:g} would be right.")
     try:
-        number = float("text" if isinstance(value, (str, bytes, bytearray)) else value)
+        number = float(value)
     except OverflowError:
         raise RangeError(f"{of}: {name} is beyond float64; a number from {low:g} to {high:g} would be right.") from None
     except (TypeError, ValueError):

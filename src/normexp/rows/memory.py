@@ -74,7 +74,7 @@ class DenseBlock(Block):
         scores += shift
         return scores
 
-    def adjoint(self, residual: Floats, precision: Any = np.float64) -> NDArray[Any]:  # noqa: ARG002  (one of many)
+    def adjoint(self, residual: Floats, precision: Any = np.float64) -> NDArray[Any]:  # noqa: ARG002  (many are added)
         product = self._values.T @ residual.astype(self._values.dtype, copy=False)
         return product.astype(np.float64, copy=False)
 

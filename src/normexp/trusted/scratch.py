@@ -15,7 +15,7 @@ _LOCK: Final = "lock"  # held by the process that made the folder; the system gi
 def scratch_folder() -> Path:
     """Where large temporary files go: TMPDIR, else /var/tmp, since /tmp may be a disk in memory, else the system's."""
     if not os.environ.get("TMPDIR") and os.access("/var/tmp", os.W_OK | os.X_OK):  # noqa: S108  (files there get names of their own)
-        return Path("/var/tmp")  # noqa: S108  (as above)
+        return Path("/var/tmp")  # noqa: S108  (files there get names of their own)
     return Path(tempfile.gettempdir())
 
 
