@@ -291,3 +291,11 @@ def test_a_file_that_may_not_be_read_is_named(tmp_path, monkeypatch):
 
 def test_classes_without_a_named_target_are_asked_for(tmp_path):
     saying(csv(tmp_path, "x,y\n1,a\n"), "no target column was named")
+
+
+def test_arrays_of_other_names_come_with_the_options_that_choose_them(tmp_path):
+    np.savez(tmp_path / "a.npz", embeddings=np.ones((4, 2)), labels=np.arange(4))
+    saying(tmp_path / "a.npz", "choose with --features ARRAY --target ARRAY")
+    saying(tmp_path / "a.npz", "choose with --features embeddings --target labels", target="labels")
+    np.save(tmp_path / "e.npy", np.ones((4, 2)))
+    saying(tmp_path / "e.npy", "there is no y.npy in the folder", "name a file of that folder with --target")

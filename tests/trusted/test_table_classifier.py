@@ -280,3 +280,12 @@ def test_a_model_reads_other_formats_than_that_of_its_fit(model, fruit, tmp_path
     assert np.array_equal(everything(model, typed)[0].probability, expected)
     assert np.array_equal(everything(model, zipped)[0].probability, expected)
     shutil.rmtree(tmp_path)
+
+
+@pytest.mark.parametrize("write", [lambda i: f"{1000 + 37 * i}.{i % 90:02}", lambda i: str(1000 + 37 * i)])
+def test_a_quantity_as_the_target_is_told_as_what_it_is(tmp_path, write):
+    path = tmp_path / "t.csv"
+    path.write_text("x,y\n" + "".join(f"{i % 9},{write(i)}\n" for i in range(60)))
+    refused(lambda: fit(path), "in the target column 'y' 60 different numbers stand in 60 rows", "into ranges")
+    path.write_text("x,y\n" + "".join(f"{i % 9},n{write(i)}\n" for i in range(60)))
+    refused(lambda: fit(path), "60 classes", "fewer than 2 rows")

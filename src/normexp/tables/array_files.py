@@ -83,8 +83,10 @@ class _Archive:
                 for b in _TARGET_NAMES
                 if a + split in self.names and b + split in self.names
             ]
-            otherwise = "name them so, or choose with features and target"
-            advice = f"choose with {' or '.join(pairs)}" if pairs else otherwise
+            y = target or next((name for name in _TARGET_NAMES if name in self.names), "ARRAY")
+            rest = [name for name in self.names if name != y]
+            otherwise = f"name them so, or choose with --features {rest[0] if len(rest) == 1 else 'ARRAY'} --target {y}"
+            advice = f"choose with {' or '.join(pairs)}" if pairs else f"{otherwise} (in Python features=, target=)"
             raise InputError(
                 f"{self.path}: the archive holds {enumerate_names(self.names)}, and arrays called X and y are "
                 "expected; "
@@ -102,7 +104,7 @@ class _Archive:
 
     def without_target(self) -> str:
         """Say that there are no classes."""
-        return f"the archive holds {enumerate_names(self.names)} only. Add an array y, or name it with target."
+        return f"the archive holds {enumerate_names(self.names)} only. Add an array y, or name it with --target (in Python target=)."
 
 
 @final
@@ -140,7 +142,7 @@ class _Folder:
 
     def without_target(self) -> str:
         """Say that there are no classes."""
-        return f"there is no y.npy in the folder {str(self.folder)!r}. Put it there, or name the file with target."
+        return f"there is no y.npy in the folder {str(self.folder)!r}. Put it there, or name a file of that folder with --target (in Python target=)."
 
 
 def _npy(name: str | None) -> str | None:

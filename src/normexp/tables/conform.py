@@ -41,7 +41,7 @@ def kind_of_values(values: pl.Series, /) -> Kind:
     >>> kind_of_values(pl.Series(["1", "NA", "2.5e3"])), kind_of_values(pl.Series(["1", "x"]))
     ('number', 'text')
     """
-    given = values.filter(~_is_missing(values))
+    given = values.filter(~is_missing(values))
     if given.len() == 0:
         return "text"
     for kind in ("number", "boolean", "date"):
@@ -166,13 +166,34 @@ def labels(path: Path, values: pl.Series, start: int, /) -> NDArray[Any]:
     return np.asarray(values.to_list(), dtype=str)
 
 
+def is_missing(values: pl.Series, /) -> pl.Series:
+    """Where a string stands for a missing value, unless the column is one of text.
+
+    Parameters
+    ----------
+    values : polars.Series of String
+        The column as it stands in the file.
+
+    Returns
+    -------
+    polars.Series of Boolean
+        True where nothing stands, or a word of `MISSING`.
+
+    Examples
+    --------
+    >>> is_missing(pl.Series(["1", "NA", " ", None, "-"])).to_list()
+    [False, True, True, True, False]
+    """
+    return values.is_null() | values.str.strip_chars().is_in(MISSING).fill_null(value=True)
+
+
 def _conform_column(path: Path, values: pl.Series, column: Column, start: int) -> pl.Series:
     """One column, cast and checked."""
     if column.kind == "text":
         return values.cast(pl.String)
     if values.dtype == pl.String:
         cast = _cast(values, column.kind)
-        wrong = cast.is_null() & ~_is_missing(values)
+        wrong = cast.is_null() & ~is_missing(values)
         if wrong.any():
             row = int(wrong.arg_max() or 0)
             raise InputError(
@@ -197,11 +218,6 @@ def _conform_column(path: Path, values: pl.Series, column: Column, start: int) -
                 "header). Each number must be finite; correct it, or leave it empty to say that it is missing."
             )
     return cast.rename(column.name)
-
-
-def _is_missing(values: pl.Series) -> pl.Series:
-    """Where a string stands for a missing value."""
-    return values.is_null() | values.str.strip_chars().is_in(MISSING).fill_null(value=True)
 
 
 def _cast(values: pl.Series, kind: Kind) -> pl.Series:

@@ -1,13 +1,23 @@
-"""Columns that are hardly what the person who fits them thinks they are: names of rows, row numbers, stray words."""
+"""Columns that are hardly what the person who fits them thinks they are.
+
+Names of rows, row numbers, stray words among numbers, numbers with decimal commas, columns without a difference.
+"""
 
 from typing import Any, Final
 
 import polars as pl
 
+from normexp.tables.conform import is_missing
 from normexp.tables.source import Schema
 
 _FEWEST_ROWS: Final = 50  # of fewer, a column may well hold another word in each, or 1, 2, 3, without naming it
 _MOSTLY: Final = 0.9  # a column of words with such a share of numbers is meant to be one of numbers
+# 1.234,5 and 1,234.5 and 1'234.5, with a sign, a currency or a percent sign, unlike 1.2.2024 or 192.168.0.1
+_OTHERWISE: Final = (
+    r"^[+\-\x{2212}]?\s?[€$£]?\s?"
+    r"((\d{1,3}([.'\x{2019}\s]\d{3})+|\d+)(,\d+)?|(\d{1,3}([,'\x{2019}\s]\d{3})+|\d+)(\.\d+)?)"
+    r"\s?(%|€|\$|£|EUR|USD|CHF|GBP)?$"
+)
 
 
 def doubts(features: Any, schema: Schema, /) -> list[str]:
@@ -23,7 +33,8 @@ def doubts(features: Any, schema: Schema, /) -> list[str]:
     Returns
     -------
     list of str
-        A sentence for each doubtful column; none among fewer than 50 rows, or in an array.
+        A sentence for each doubtful column, and one where no column takes two values; none among fewer than 50 rows,
+        or in an array.
 
     Examples
     --------
@@ -35,7 +46,7 @@ def doubts(features: Any, schema: Schema, /) -> list[str]:
     """
     if not isinstance(features, pl.DataFrame) or features.height < _FEWEST_ROWS:
         return []
-    found = []
+    found = [_of_all(features.select(schema.names))]
     for column in schema.columns:
         if column.kind == "text" and column.name not in schema.text:
             found.append(_of_words(column.name, features[column.name]))
@@ -44,15 +55,34 @@ def doubts(features: Any, schema: Schema, /) -> list[str]:
     return [sentence for sentence in found if sentence]
 
 
+def _of_all(features: pl.DataFrame) -> str:
+    """No column tells one row from another."""
+    if any(features[name].n_unique() > 1 for name in features.columns):
+        return ""
+    which = f"the column {features.columns[0]!r} holds" if features.width == 1 else "each column holds"
+    return (
+        f"{which} one and the same value, or none, in all {features.height} rows, so that the model knows how often "
+        "each class comes and nothing else. Give columns that differ from row to row."
+    )
+
+
 def _of_words(name: str, values: pl.Series) -> str:
-    """Single words, not running text, of which no two rows hold the same; or numbers but for a few words."""
+    """Single words, not running text, of which no two rows hold the same; or numbers, but for some or for how."""
     words = values.drop_nulls()
-    is_number = words.str.strip_chars().cast(pl.Float64, strict=False).is_not_null()
+    given = words.filter(~is_missing(words)).str.strip_chars()
+    is_number = given.cast(pl.Float64, strict=False).is_not_null()
     numbers = int(is_number.sum())
-    if _MOSTLY * len(words) <= numbers < len(words):
+    meant = is_number | given.str.contains(_OTHERWISE)
+    if numbers < _MOSTLY * len(given) <= int(meant.sum()):
         return (
-            f"the column {name!r} holds numbers but for {len(words) - numbers} of its {len(words)} values, such as "
-            f"{words.filter(~is_number)[0]!r}, and is read as words for their sake. Write numbers there, or nothing."
+            f"the column {name!r} holds numbers that are written in another way, such as "
+            f"{given.filter(~is_number & meant)[0]!r}, and is read as words. Write digits and a decimal point, such as "
+            "1234.5, and nothing else."
+        )
+    if _MOSTLY * len(given) <= numbers < len(given):
+        return (
+            f"the column {name!r} holds numbers but for {len(given) - numbers} of its {len(values)} values, such as "
+            f"{given.filter(~is_number)[0]!r}, and is read as words for their sake. Write numbers there, or nothing."
         )
     if len(words) == len(values) == words.n_unique() and not words.str.contains(r"\s").any():
         return _named(name, "another word in each row, as names of rows do")

@@ -4,7 +4,7 @@ import platform
 import time
 import warnings
 from importlib.metadata import version
-from typing import Any
+from typing import Any, Final
 from warnings import WarningMessage
 
 import numpy as np
@@ -16,6 +16,8 @@ from normexp.tables import Schema, Source
 from normexp.tables.choosing import enumerate_names
 from normexp.trusted.reporting import promises
 from normexp.trusted.trusted_classifier import TrustedClassifier
+
+_MOST_NUMBERS: Final = 20  # numbers of which more, most of them rare, are measured and no classes
 
 
 def count_classes(
@@ -52,18 +54,36 @@ def count_classes(
         )
     if counts.min() < at_least:
         rare = [str(label) for label in classes[counts < at_least]]
+        if len(classes) > _MOST_NUMBERS and 2 * len(rare) > len(classes) and _are_numbers(classes):
+            raise InputError(
+                f"{source.path}: {_place(source)}{len(classes)} different numbers stand in {len(index)} rows, as of "
+                "something measured or of names of the rows, and classes are expected. Cut the numbers into ranges "
+                "(such as low, middle and high), or name the column that holds the classes."
+            )
         first = int(np.argmax(counts < at_least))
         row = int(np.argmax(index == first))
-        place = "" if source.target is None else f"in the target column {source.target!r} "
         several = f"{len(rare)} classes ({enumerate_names(rare, limit=3)}) have"
         named = f"the class {rare[0]!r} has" if len(rare) == 1 else several
         raise InputError(
-            f"{source.path}: {place}{named} fewer than {at_least} rows (the first in "
+            f"{source.path}: {_place(source)}{named} fewer than {at_least} rows (the first in "
             "row "
             f"{row}, rows count from 0). Nothing could be held out to check such a class; add rows, join it with "
             "another class, leave it out, or allow it with --min-class-rows 1 (in Python min_class_rows=1)."
         )
     return counts
+
+
+def _place(source: Source) -> str:
+    """Say where the classes stand."""
+    return "" if source.target is None else f"in the target column {source.target!r} "
+
+
+def _are_numbers(classes: NDArray[Any]) -> bool:
+    """Whether each class is a number, if only by its spelling."""
+    try:
+        return bool(np.isfinite(classes.astype(np.float64)).all())
+    except ValueError:
+        return False
 
 
 def columns_in_words(schema: Schema, /) -> tuple[str, ...]:
