@@ -104,7 +104,10 @@ class _Archive:
 
     def without_target(self) -> str:
         """Say that there are no classes."""
-        return f"the archive holds {enumerate_names(self.names)} only. Add an array y, or name it with --target (in Python target=)."
+        return (
+            f"the archive holds {enumerate_names(self.names)} only. Add an array y, or name it with --target (in "
+            "Python target=)."
+        )
 
 
 @final
@@ -142,7 +145,10 @@ class _Folder:
 
     def without_target(self) -> str:
         """Say that there are no classes."""
-        return f"there is no y.npy in the folder {str(self.folder)!r}. Put it there, or name a file of that folder with --target (in Python target=)."
+        return (
+            f"there is no y.npy in the folder {str(self.folder)!r}. Put it there, or name a file of that folder with "
+            "--target (in Python target=)."
+        )
 
 
 def _npy(name: str | None) -> str | None:
