@@ -9,7 +9,6 @@ from scipy import sparse
 from sklearn.base import BaseEstimator
 
 from normexp.base.errors import NormexpWarning
-from normexp.base.finite_samples import finite_sample_rank
 from normexp.decide import OpenSetDetector
 from normexp.decide.feature_scores import telling_columns
 from normexp.rows import StoredRows
@@ -46,8 +45,9 @@ class StrangerDetector(BaseEstimator):
     The score is the detector's in units of its spread (distance of the quartiles over the rows given to `fit`), and to
     it is added by how much the distance :math:`\tfrac12\log(1 + \sum_j (x_j - m_j)^2 / s_j^2)` exceeds the largest of
     those rows', in units of its own spread; m and s are means and standard deviations of the columns. The threshold is
-    the :math:`\lceil (n+1)(1-\alpha) \rceil`-th smallest score of the n rows. A new row is farther than all of them
-    with probability 1 / (n + 1), by which the false alarms may exceed :math:`\alpha`.
+    the detector's: the :math:`\lceil (n+1)(1-\alpha) \rceil`-th smallest score of the n rows, each by a fit that has
+    not seen it, since a row looks familiar to the means and covariances that it took part in. A new row is farther than
+    all of them with probability 1 / (n + 1), by which the false alarms may exceed :math:`\alpha`.
 
     Examples
     --------
@@ -84,9 +84,7 @@ class StrangerDetector(BaseEstimator):
         score, distance = self.detector_.unknown_score(logits, features), self._distance(features)
         self.farthest_ = float(distance.max())
         self.units_ = (_spread(score), _spread(distance))
-        rank = finite_sample_rank(score.size, 1.0 - float(self.false_alarm))
-        score = score / self.units_[0]
-        self.threshold_ = float(np.partition(score, rank - 1)[rank - 1]) if rank <= score.size else np.inf
+        self.threshold_ = self.detector_.threshold_ / self.units_[0]  # of scores by fits that had not seen their rows
         return self
 
     def unknown_score(self, logits: NDArray[Any], X: Any) -> Floats:
