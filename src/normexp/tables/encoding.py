@@ -27,7 +27,8 @@ class TableEncoder(BaseEstimator):
     """Columns of a table, or an array, as features of a linear model.
 
     Numbers are standardised in float64, their gaps filled with the mean and marked in a column of their own. Dates
-    become their distance in time and the position in day, week and year. Categories become one column for each, text
+    become their distance in time and the position in day, week and year, standardised and filled like numbers, in
+    whatever writing skrub knows them as dates. Categories become one column for each, text
     with many values the leading components of its character n-grams (both by skrub). Running text becomes sparse
     features (see `TextEncoder`). Arrays and sparse rows stay as they are.
 
@@ -53,6 +54,7 @@ class TableEncoder(BaseEstimator):
     lowest_: NDArray[Any] | None = None  # of those in model files from before it was there
     highest_: NDArray[Any] | None = None
     whole_: NDArray[np.bool_] | None = None
+    standard_: NDArray[np.float64] | None = None
 
     def __init__(self, schema: Schema, *, seed: int = 0) -> None:
         self.schema = schema
@@ -88,7 +90,7 @@ class TableEncoder(BaseEstimator):
             parts.append(self.scaler_.fit_transform(self.imputer_.transform(raw)))
         self.words_ = self._table_vectorizer() if words else None
         if self.words_ is not None:
-            parts.append(_dense(self.words_.fit_transform(_without_gaps(features.select(words)))))
+            parts.append(self._standardised(self._learn_standard(self.words_.fit_transform(_words(features, words)))))
         if self.schema.text:
             self.text_ = TextEncoder()
             parts.append(self.text_.fit_transform(self.texts(features)))
@@ -137,7 +139,8 @@ class TableEncoder(BaseEstimator):
             Rows with the columns of words; None: there are none.
         """
         if features is not None:
-            self.words_ = self._table_vectorizer().fit(features)
+            self.words_ = self._table_vectorizer()
+            self._learn_standard(self.words_.fit_transform(features))
 
     def learn_texts(self, parts: Iterable[list[str]], /, *, mean_length: float, most_keys: int) -> int:
         """Learn in parts: the features of running text; see `TextEncoder.fit_in_parts`."""
@@ -179,7 +182,7 @@ class TableEncoder(BaseEstimator):
         if self.imputer_ is not None:
             parts.append(self.scaler_.transform(self.imputer_.transform(self.numbers(features))))
         if self.words_ is not None:
-            parts.append(_dense(self.words_.transform(_without_gaps(features.select(self.names("text"))))))
+            parts.append(self._standardised(self.words_.transform(_words(features, self.names("text")))))
         if self.text_ is not None:
             parts.append(self.text_.transform(self.texts(features)))
         return _beside(parts, features.height)
@@ -208,12 +211,33 @@ class TableEncoder(BaseEstimator):
         raw = np.column_stack(columns)
         if self.dates_ is None:
             return raw
-        return np.hstack([raw, _dense(self.dates_.transform(features.select(self.names("date")))).astype(np.float64)])
+        dates = self.dates_.transform(features.select(self.names("date")))
+        return np.hstack([raw, dates.cast(pl.Float64).fill_null(np.nan).to_numpy()])  # a gap is no year 0
 
     def refuse_large(self, raw: NDArray[np.float64], *, first: int = 0) -> None:
         """Refuse `numbers` (n, D) of training rows, the first of which has this number, that cannot be squared."""
         if (cell := large_cell(raw, first=first)) is not None:
             raise LargeCellError(cell).named(self.names("number", "boolean", "date"))
+
+    def _learn_standard(self, encoded: pl.DataFrame) -> pl.DataFrame:
+        """Mean and deviation (2, D) of what skrub made numbers of words: a year is some 2000 deviations from 0."""
+        self.standard_ = np.zeros((2, encoded.width))
+        self.standard_[1] = 1.0
+        kinds = self.words_.kind_to_columns_ if self.words_ is not None else {}
+        outputs = self.words_.input_to_outputs_ if self.words_ is not None else {}
+        for name in (*kinds.get("datetime", ()), *kinds.get("numeric", ())):
+            for output in outputs[name]:
+                values = encoded[output].cast(pl.Float64).drop_nulls().drop_nans()
+                middle, spread = values.mean(), values.std(ddof=0)
+                self.standard_[:, encoded.get_column_index(output)] = (middle or 0.0, spread or 1.0)
+        return encoded
+
+    def _standardised(self, encoded: pl.DataFrame) -> NDArray[np.float32]:
+        """Turn what skrub returns into an array, gaps at the mean."""
+        raw: NDArray[np.float32] = encoded.cast(pl.Float32).fill_null(np.nan).to_numpy()
+        if self.standard_ is not None:
+            raw = ((raw - self.standard_[0]) / self.standard_[1]).astype(np.float32)
+        return np.nan_to_num(raw, copy=False, nan=0.0)
 
     def texts(self, features: pl.DataFrame) -> list[str]:
         """Join the running text of each row; several columns one under the other."""
@@ -221,15 +245,9 @@ class TableEncoder(BaseEstimator):
         return columns[0] if len(columns) == 1 else ["\n".join(row) for row in zip(*columns, strict=True)]
 
 
-def _without_gaps(words: pl.DataFrame) -> pl.DataFrame:
+def _words(features: pl.DataFrame, names: list[str]) -> pl.DataFrame:
     """Categories with a word for missing ones: that a value is missing is a value too."""
-    return words.with_columns(pl.all().fill_null(""))
-
-
-def _dense(encoded: pl.DataFrame) -> NDArray[np.float32]:
-    """Turn what skrub returns into an array without gaps."""
-    filled: NDArray[np.float32] = encoded.cast(pl.Float32).fill_null(0.0).fill_nan(0.0).to_numpy()
-    return filled
+    return features.select(names).with_columns(pl.all().fill_null(""))
 
 
 def _beside(parts: list[Matrix], n_rows: int) -> Matrix:
