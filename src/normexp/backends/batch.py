@@ -11,20 +11,20 @@ from normexp.base.precision import compute_dtype
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """An array with the classes last, at least two-dimensional, and where its entries are shown."""
+    """An array with the classes last, at least two-dimensional, and where its entries are hidden."""
 
     view: NDArray[Any]  # (*batch, K)
-    shown: NDArray[np.bool_] | None
+    hidden: NDArray[np.bool_] | None
 
     @classmethod
-    def of(cls, array: NDArray[Any], axis: int | None, shown: NDArray[np.bool_] | None = None) -> Self:
+    def of(cls, array: NDArray[Any], axis: int | None, hidden: NDArray[np.bool_] | None = None) -> Self:
         """See ``array`` with the classes along ``axis``; None for a single number."""
 
         def turned(one: NDArray[Any]) -> NDArray[Any]:
             moved = one.reshape(1) if axis is None else np.moveaxis(one, axis, -1)
             return moved[None] if moved.ndim == 1 else moved
 
-        return cls(turned(array), None if shown is None or shown.all() else turned(shown))
+        return cls(turned(array), None if hidden is None else turned(hidden))
 
     @property
     def count(self) -> int:
@@ -44,13 +44,13 @@ class Batch:
         """A copy of the rows [first, last), -inf where hidden; 64-bit integers less the largest that is shown."""
         place = self.place(first, last)
         values = self.view[place]
-        shown = None if self.shown is None else self.shown[place]
+        hidden = None if self.hidden is None else self.hidden[place]
         if values.dtype.kind in "iu" and values.dtype.itemsize == 8:
-            counts, low = np.True_ if shown is None else shown, np.iinfo(values.dtype).min
+            counts, low = np.True_ if hidden is None else ~hidden, np.iinfo(values.dtype).min
             top = values.max(axis=1, keepdims=True, where=counts, initial=low)
             rows: NDArray[Any] = -(top.astype(np.uint64) - values.astype(np.uint64)).astype(np.float64)
         else:
             rows = values.astype(compute_dtype(values.dtype), copy=False)
-        if shown is not None:
-            rows[~shown] = -np.inf
+        if hidden is not None:
+            rows[hidden] = -np.inf
         return rows

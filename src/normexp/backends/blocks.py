@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from normexp.backends.layout import Block, Rows, Scratch
+from normexp.backends.masks import MaskRows
 from normexp.backends.threads import POOL
 
 WHERE_MASKED = {"softmax": 0.0, "log_softmax": -np.inf}
@@ -24,7 +25,7 @@ def overlaps(array: NDArray[Any], out: NDArray[Any]) -> bool:
 
 
 def gathered(
-    source: Rows, masks: Rows | None, block: Block, *, exact_integers: bool = True, scratch: Scratch | None = None
+    source: Rows, masks: MaskRows | None, block: Block, *, exact_integers: bool = True, scratch: Scratch | None = None
 ) -> tuple[NDArray[Any], NDArray[np.float64] | None]:
     """A copy of the rows of a block, -inf where masked; and what was subtracted from each row, if anything."""
     allowed = None if masks is None else masks.gather(block)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from normexp.backends.blocks import WHERE_MASKED, gathered, overlaps, run_blocks, tempered
 from normexp.backends.columns import reads_columns, softmax_columns
 from normexp.backends.layout import Block, Rows, Scratch
+from normexp.backends.masks import Mask
 from normexp.backends.pull import Pull
 from normexp.backends.wide import is_shared, share_logsumexp, share_normalise
 from normexp.base.types import FloatVector, IntVector
@@ -81,21 +82,18 @@ def normalise(
     array: NDArray[Any],
     axes: tuple[int, ...],
     temperature: NDArray[np.float64] | None,
-    mask: NDArray[np.bool_] | None,
+    mask: Mask | None,
     out: NDArray[Any] | None,
     dtype: np.dtype[Any],
 ) -> NDArray[Any]:
     """Softmax or log_softmax (``of``) of ``array`` along ``axes``, in ``out`` or in a new array of ``dtype``.
 
-    temperature and mask are broadcastable to the array; out may be the array itself.
+    temperature is broadcastable to the array; out may be the array itself.
     """
     source = Rows.of(array, axes)
     result = source.empty_like(array, axes, dtype) if out is None or overlaps(array, out) else out
     sink = Rows.of(result, axes, like=source)
-    if not np.shares_memory(sink.view, result):  # an out that cannot be seen as rows
-        result = source.empty_like(array, axes, dtype)
-        sink = Rows.of(result, axes, like=source)
-    masks = None if mask is None else Rows.of(np.broadcast_to(mask, array.shape), axes, source, np.bool_)
+    masks = None if mask is None else mask.along(array, axes, source)
     each = temperature is not None and _differs_along(np.broadcast_to(temperature, array.shape), axes)
     heats = None if temperature is None else Rows.of(np.broadcast_to(temperature, array.shape), axes, source)
     read_in_place = source.is_direct() and mask is None and heats is None and result is not array
@@ -141,17 +139,15 @@ def empty_like(array: NDArray[Any], axes: tuple[int, ...], dtype: np.dtype[Any])
     return Rows.of(array, axes).empty_like(array, axes, dtype)
 
 
-def logsumexp(
-    array: NDArray[Any], axes: tuple[int, ...], mask: NDArray[np.bool_] | None, dtype: np.dtype[Any]
-) -> NDArray[Any]:
+def logsumexp(array: NDArray[Any], axes: tuple[int, ...], mask: Mask | None, dtype: np.dtype[Any]) -> NDArray[Any]:
     """Log sum exp of ``array`` along ``axes``, in the shape of the batch."""
     source = Rows.of(array, axes)
-    masks = None if mask is None else Rows.of(np.broadcast_to(mask, array.shape), axes, source, np.bool_)
+    masks = None if mask is None else mask.along(array, axes, source)
     out = np.full(source.count, -np.inf, dtype)
-    if is_shared(source, "logsumexp"):
+    direct = source.is_direct() and mask is None
+    if is_shared(source, "logsumexp", copies=not direct):
         share_logsumexp(source, masks, out)
         return source.unflatten(out)
-    direct = source.is_direct() and mask is None
     scratch = Scratch()
 
     def work(block: Block) -> None:
@@ -176,12 +172,12 @@ def index_loss(
     gamma: float,
     grad_scale: float,
     grad: NDArray[Any] | None,
-    mask: NDArray[np.bool_] | None = None,
+    mask: Mask | None = None,
 ) -> FloatVector:
     """Losses of all rows, and grad (of the array's shape) filled unless it is None.
 
-    target, row_weight and the losses have the batch's shape; a negative target is an ignored row. mask, in the array's
-    shape, is False where a logit counts as -inf.
+    target, row_weight and the losses have the batch's shape; a negative target is an ignored row. Where the mask
+    says that a logit does not count, it is -inf.
     """
     source = Rows.of(array, axes)
     index, weight = source.flatten(target), source.flatten(row_weight)
@@ -196,7 +192,7 @@ def index_loss(
             _cross_entropy.index_rows(*given, smoothing, z_loss, gamma, double, grad_scale, loss, filled)
 
     pull = Pull(z_loss, grad_scale, lambda block: index[block.first : block.last] >= 0)
-    return _losses(source, axes, kernel, grad, mask, pull)
+    return _losses(array, axes, kernel, grad, mask, pull)
 
 
 def proportion_loss(
@@ -210,7 +206,7 @@ def proportion_loss(
     gamma: float,
     grad_scale: float,
     grad: NDArray[Any] | None,
-    mask: NDArray[np.bool_] | None = None,
+    mask: Mask | None = None,
 ) -> FloatVector:
     """Losses of all rows as above; target holds proportions in the array's shape, weight is (K,) or (0,)."""
     source = Rows.of(array, axes)
@@ -223,7 +219,7 @@ def proportion_loss(
         )
 
     pull = Pull(z_loss, grad_scale, lambda block: np.ones(block.last - block.first, np.bool_))
-    return _losses(source, axes, kernel, grad, mask, pull)
+    return _losses(array, axes, kernel, grad, mask, pull)
 
 
 def total(loss: FloatVector) -> float:
@@ -232,17 +228,18 @@ def total(loss: FloatVector) -> float:
 
 
 def _losses(
-    source: Rows,
+    array: NDArray[Any],
     axes: tuple[int, ...],
     kernel: Callable[[NDArray[Any], Block, float, FloatVector, NDArray[Any]], None],
     grad: NDArray[Any] | None,
-    mask: NDArray[np.bool_] | None,
+    mask: Mask | None,
     pull: Pull,
 ) -> FloatVector:
     """Run a loss kernel block by block."""
+    source = Rows.of(array, axes)
     loss = np.zeros(source.count)
     sink = None if grad is None else Rows.of(grad, axes, like=source)
-    masks = None if mask is None else Rows.of(mask, axes, source, np.bool_)
+    masks = None if mask is None else mask.along(array, axes, source)
     direct = source.is_direct() and mask is None
     write_in_place = sink is not None and sink.is_direct() and sink.dtype == source.dtype
     scratch = Scratch()

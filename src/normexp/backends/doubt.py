@@ -7,37 +7,36 @@ from numpy.typing import NDArray
 
 from normexp.backends.blocks import gathered, run_blocks
 from normexp.backends.layout import Block, Rows
+from normexp.backends.masks import Mask
 from normexp.backends.rowwise import reduce_rows, several_of_each
 from normexp.base.precision import compute_dtype
 from normexp.kernels.cpu import doubt as _doubt
 from normexp.kernels.cpu import topk as _topk
-
-Mask = NDArray[np.bool_] | None
 
 
 def _is_double(rows: NDArray[Any]) -> bool:
     return rows.dtype.itemsize == 8
 
 
-def entropy(array: NDArray[Any], axes: tuple[int, ...], mask: Mask, dtype: np.dtype[Any]) -> NDArray[Any]:
+def entropy(array: NDArray[Any], axes: tuple[int, ...], mask: Mask | None, dtype: np.dtype[Any]) -> NDArray[Any]:
     """Entropy in nats of softmax(array) along ``axes``; 0 where there is no class."""
     return reduce_rows(
         array, axes, mask, dtype, lambda rows, out: _doubt.entropy_rows(rows, _is_double(rows), out), empty=0.0
     )
 
 
-def margin(array: NDArray[Any], axes: tuple[int, ...], mask: Mask, dtype: np.dtype[Any]) -> NDArray[Any]:
+def margin(array: NDArray[Any], axes: tuple[int, ...], mask: Mask | None, dtype: np.dtype[Any]) -> NDArray[Any]:
     """Largest minus second largest logit along ``axes``; NaN where there is no class."""
     return reduce_rows(array, axes, mask, dtype, _doubt.margin_rows, empty=np.nan)
 
 
-def max_logit(array: NDArray[Any], axes: tuple[int, ...], mask: Mask, dtype: np.dtype[Any]) -> NDArray[Any]:
+def max_logit(array: NDArray[Any], axes: tuple[int, ...], mask: Mask | None, dtype: np.dtype[Any]) -> NDArray[Any]:
     """Largest logit along ``axes``; -inf where there is no class."""
     return reduce_rows(array, axes, mask, dtype, _doubt.max_rows, empty=-np.inf, shifts=True)
 
 
 def generalised_entropy(
-    array: NDArray[Any], axes: tuple[int, ...], mask: Mask, dtype: np.dtype[Any], *, count: int, gamma: float
+    array: NDArray[Any], axes: tuple[int, ...], mask: Mask | None, dtype: np.dtype[Any], *, count: int, gamma: float
 ) -> NDArray[Any]:
     """Sum of (p (1 - p))^gamma over the ``count`` largest p along ``axes``; 0 where there is no class."""
 
@@ -48,11 +47,11 @@ def generalised_entropy(
 
 
 def top_k(
-    array: NDArray[Any], k: int, axis: int, mask: Mask, dtype: np.dtype[Any]
+    array: NDArray[Any], k: int, axis: int, mask: Mask | None, dtype: np.dtype[Any]
 ) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.int64]]:
     """Probabilities, their logs and the classes of the k largest along ``axis``, which becomes k long."""
     source = Rows.of(array, (axis,))
-    masks = None if mask is None else Rows.of(np.broadcast_to(mask, array.shape), (axis,), source, np.bool_)
+    masks = None if mask is None else mask.along(array, (axis,), source)
     computed = compute_dtype(array.dtype)
     prob, log_prob = np.empty((source.count, k), computed), np.empty((source.count, k), computed)
     index = np.empty((source.count, k), np.int64)

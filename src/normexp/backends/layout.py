@@ -4,7 +4,7 @@ Any array is seen as (A, K, B): the batch axes that stride further than the clas
 axes that stride less. Rows are numbered a * B + b, in the order of memory. A block is a range of rows that
 fits a second-level cache; its size depends on the shape alone. Where the classes lie side by side (B = 1) and
 the dtype is one the kernels read, a block is a view; else it is gathered into scratch memory and the result
-scattered back.
+scattered back. Axes that cannot be merged without a copy of the whole are merged block by block (`folded`).
 """
 
 import threading
@@ -15,6 +15,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from normexp.backends.folded import Folded, merges
 from normexp.backends.pages import SHELF
 from normexp.base.precision import compute_dtype, is_bfloat16
 from normexp.kernels.cpu.transpose import BROAD, TILE, gather_columns, scatter_columns
@@ -55,7 +56,7 @@ class Block:
 class Rows:
     """An array seen as (A, K, B), and the way back to its batch axes."""
 
-    view: NDArray[Any]
+    view: Any  # an array (A, K, B), or a Folded that stands for one
     batch_shape: tuple[int, ...]
     batch_order: tuple[int, ...]  # of memory, as positions in batch_shape
     split: int  # how many of these make up A
@@ -77,12 +78,12 @@ class Rows:
             split = like.split
         sorted_axes = [batch[position] for position in order]
         whole = array.transpose([*sorted_axes[:split], *axes, *sorted_axes[split:]])
-        A = prod(array.shape[axis] for axis in sorted_axes[:split])
-        K = prod(array.shape[axis] for axis in axes)
-        B = prod(array.shape[axis] for axis in sorted_axes[split:])
+        after = split + len(axes)
+        groups = whole.shape[:split], whole.shape[split:after], whole.shape[after:]
         read_as = np.dtype(dtype) if dtype is not None else compute_dtype(array.dtype)
         assert read_as is not None, array.dtype  # noqa: S101  (the door has refused it)
-        return cls(whole.reshape(A, K, B), tuple(array.shape[axis] for axis in batch), order, split, read_as)
+        view: Any = whole.reshape(*map(prod, groups)) if merges(whole, groups) else Folded.of(whole, groups)
+        return cls(view, tuple(array.shape[axis] for axis in batch), order, split, read_as)
 
     @property
     def count(self) -> int:
@@ -124,22 +125,29 @@ class Rows:
 
     def classes(self, first: int, last: int) -> Self:
         """The same rows, of the classes [first, last) alone."""
-        return replace(self, view=self.view[:, first:last])
+        folded = isinstance(self.view, Folded)
+        return replace(self, view=self.view.classes(first, last) if folded else self.view[:, first:last])
+
+    def may_share_memory(self, other: Self) -> bool:
+        """Whether writing here may change what is read there."""
+        mine, others = (rows.view.whole if isinstance(rows.view, Folded) else rows.view for rows in (self, other))
+        return np.may_share_memory(mine, others)
 
     def is_direct(self) -> bool:
         """Whether a block can be read or written where it lies."""
-        flags = self.view.flags
-        return self.view.shape[2] == 1 and self.view.dtype == self.dtype and flags.carray  # also aligned, writable
+        plain = self.view.shape[2] == 1 and self.view.dtype == self.dtype
+        return bool(plain and self.view.flags.carray)  # also aligned, writable
 
     def part(self, block: Block) -> NDArray[Any]:
         """The rows of a block where they lie; only where ``is_direct``."""
-        return self.view[block.a0 : block.a1, :, 0]
+        part: NDArray[Any] = self.view[block.a0 : block.a1, :, 0]
+        return part
 
     def gather(self, block: Block, scratch: Scratch | None = None) -> NDArray[Any]:
         """A copy of the rows of a block, of a dtype that the kernels read; in ``scratch`` when given."""
         shape = (block.last - block.first, self.width)
         rows = np.empty(shape, self.dtype) if scratch is None else scratch.take("rows", shape, self.dtype)
-        here = self.view[block.a0 : block.a1, :, block.b0 : block.b1]
+        here = self._here(block)
         if here.shape[2] > 1 and is_bfloat16(here.dtype):  # bfloat16: first as it lies, then turned, which is quicker
             wide = np.empty(here.shape, self.dtype) if scratch is None else scratch.take("wide", here.shape, self.dtype)
             np.copyto(wide, here, casting="unsafe")
@@ -157,7 +165,7 @@ class Rows:
 
         The largest of those that are allowed (rows, classes); what the others become means nothing.
         """
-        here = self.view[block.a0 : block.a1, :, block.b0 : block.b1].transpose(0, 2, 1)
+        here = self._here(block).transpose(0, 2, 1)
         counts = np.True_ if allowed is None else allowed.reshape(here.shape)
         top = np.max(here, axis=2, keepdims=True, where=counts, initial=np.iinfo(here.dtype).min)
         below = top.astype(np.uint64) - here.astype(np.uint64)  # modulo 2**64, which is exact
@@ -166,16 +174,19 @@ class Rows:
 
     def scatter(self, rows: NDArray[Any], block: Block) -> None:
         """Write the rows of a block where they belong."""
-        here = self.view[block.a0 : block.a1, :, block.b0 : block.b1]
-        if here.shape[2] > 1 and here.dtype == rows.dtype and here.flags.aligned:
-            scatter_columns(rows, here)
-            return
-        turned: NDArray[Any] = rows.reshape(here.shape[0], here.shape[2], -1).transpose(0, 2, 1)
-        if here.shape[2] > 1 and is_bfloat16(here.dtype):
-            turned = np.empty(here.shape, rows.dtype)
-            scatter_columns(rows, turned)
-        with np.errstate(over="ignore", under="ignore"):  # float16 has fewer exponents
-            np.copyto(here, turned, casting="unsafe")
+        if isinstance(self.view, Folded):
+            part = np.empty((block.a1 - block.a0, self.width, block.b1 - block.b0), self.view.dtype)
+            _turn(rows, part)
+            self.view.fill(part, block.a0, block.b0)
+        else:
+            _turn(rows, self._here(block))
+
+    def _here(self, block: Block) -> NDArray[Any]:
+        """The part of a block (a, K, b): where it lies, or a copy of it."""
+        if isinstance(self.view, Folded):
+            return self.view.copy(block.a0, block.a1, block.b0, block.b1)
+        part: NDArray[Any] = self.view[block.a0 : block.a1, :, block.b0 : block.b1]
+        return part
 
     def empty_like(self, array: NDArray[Any], axes: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
         """An array of the same shape, laid out so that rows lie as they do here."""
@@ -184,3 +195,16 @@ class Rows:
         order = [*sorted_axes[: self.split], *axes, *sorted_axes[self.split :]]
         empty = SHELF.empty(tuple(array.shape[axis] for axis in order), dtype)
         return empty.transpose(np.argsort(order))
+
+
+def _turn(rows: NDArray[Any], here: NDArray[Any]) -> None:
+    """Write rows (a * b, K) to here (a, K, b)."""
+    if here.shape[2] > 1 and here.dtype == rows.dtype and here.flags.aligned:
+        scatter_columns(rows, here)
+        return
+    turned: NDArray[Any] = rows.reshape(here.shape[0], here.shape[2], -1).transpose(0, 2, 1)
+    if here.shape[2] > 1 and is_bfloat16(here.dtype):
+        turned = np.empty(here.shape, rows.dtype)
+        scatter_columns(rows, turned)
+    with np.errstate(over="ignore", under="ignore"):  # float16 has fewer exponents
+        np.copyto(here, turned, casting="unsafe")

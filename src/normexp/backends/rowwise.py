@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from normexp.backends.blocks import gathered, run_blocks
 from normexp.backends.layout import Block, Rows
+from normexp.backends.masks import Mask
 
 RowReduction = Callable[[NDArray[Any], NDArray[Any]], None]
 
@@ -18,7 +19,7 @@ RowReduction = Callable[[NDArray[Any], NDArray[Any]], None]
 def reduce_rows(
     array: NDArray[Any],
     axes: tuple[int, ...],
-    mask: NDArray[np.bool_] | None,
+    mask: Mask | None,
     dtype: np.dtype[Any],
     fill: RowReduction,
     *,
@@ -31,7 +32,7 @@ def reduce_rows(
     moves with the logits. 64-bit integers come as what they lack of the row's largest, which is exact.
     """
     source = Rows.of(array, axes)
-    masks = None if mask is None else Rows.of(np.broadcast_to(mask, array.shape), axes, source, np.bool_)
+    masks = None if mask is None else mask.along(array, axes, source)
     out = np.full(source.count, empty, dtype)
     direct = source.is_direct() and mask is None
 
@@ -51,13 +52,13 @@ def reduce_rows(
 def map_rows(
     array: NDArray[Any],
     axes: tuple[int, ...],
-    mask: NDArray[np.bool_] | None,
+    mask: Mask | None,
     dtype: np.dtype[Any],
     fill: RowReduction,
 ) -> NDArray[Any]:
     """An array of the same shape, row by row along ``axes``: ``fill(rows, out)`` computes a block; 0 where masked."""
     source = Rows.of(array, axes)
-    masks = None if mask is None else Rows.of(np.broadcast_to(mask, array.shape), axes, source, np.bool_)
+    masks = None if mask is None else mask.along(array, axes, source)
     result = source.empty_like(array, axes, dtype)
     sink = Rows.of(result, axes, like=source)
     read_in_place = source.is_direct() and mask is None

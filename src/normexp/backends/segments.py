@@ -12,7 +12,7 @@ from normexp.kernels.cpu import segments as _segments
 
 
 def segment_softmax(
-    array: NDArray[Any], segment: NDArray[np.int64], mask: NDArray[np.bool_] | None, dtype: np.dtype[Any]
+    array: NDArray[Any], segment: NDArray[np.int64], hidden: NDArray[np.bool_] | None, dtype: np.dtype[Any]
 ) -> NDArray[Any]:
     """Softmax within the segments along the first axis, for each column of the others; segment (N,), not negative."""
     count = len(segment)
@@ -23,11 +23,13 @@ def segment_softmax(
     ordered = segment if order is None else segment[order]
     begins = np.concatenate([[0], np.flatnonzero(ordered[1:] != ordered[:-1]) + 1, [count]])
     columns = array.reshape(count, -1).T
-    shown = None if mask is None else mask.reshape(count, -1).T
     filled = result.reshape(count, -1).T
     for column in range(len(columns)):
         values = columns[column] if order is None else columns[column][order]
-        seen = None if shown is None else shown[column] if order is None else shown[column][order]
+        seen = None
+        if hidden is not None:
+            seen = ~hidden.reshape(count, -1)[:, column]
+            seen = seen if order is None else seen[order]
         runs = _as_floats(values, begins, seen)
         if seen is not None:
             runs = np.where(seen, runs, -np.inf).astype(runs.dtype)

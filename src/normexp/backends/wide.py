@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from normexp.backends.blocks import WHERE_MASKED, gathered
 from normexp.backends.layout import Block, Rows
+from normexp.backends.masks import MaskRows
 from normexp.backends.threads import POOL
 from normexp.kernels.cpu import long as _long
 from normexp.kernels.cpu import single as _single
@@ -16,12 +17,15 @@ from normexp.kernels.cpu.chunks import CHUNK, TINY
 PIECE = 2 * _wide.SPAN * CHUNK  # whole spans; 256 KiB of float32 and as many of the answer
 
 
-def is_shared(source: Rows, of: str) -> bool:
-    """Whether there are too few rows to keep the threads busy, each with its own; int64 needs its whole row."""
+def is_shared(source: Rows, of: str, *, copies: bool = False) -> bool:
+    """Whether there are too few rows to keep the threads busy, each with its own; int64 needs its whole row.
+
+    Where the logits must be copied for a reduction (``copies``), pieces also save one thread the memory of a row.
+    """
     is_exact_integer = source.view.dtype.kind in "iu" and source.view.dtype.itemsize == 8
     few = source.count < 4 * POOL.limit
     longest = _single.LONG if _is_single(source, of) else _wide.WIDE
-    return few and source.width > longest and POOL.limit > 1 and not is_exact_integer
+    return few and source.width > longest and (copies or POOL.limit > 1) and not is_exact_integer
 
 
 def _is_single(source: Rows, of: str) -> bool:
@@ -29,9 +33,9 @@ def _is_single(source: Rows, of: str) -> bool:
     return of == "softmax" and source.dtype.itemsize == 4
 
 
-def share_normalise(of: str, source: Rows, masks: Rows | None, sink: Rows) -> None:
+def share_normalise(of: str, source: Rows, masks: MaskRows | None, sink: Rows) -> None:
     """Softmax or log_softmax of each row; sink may lie where source lies."""
-    in_place = np.may_share_memory(source.view, sink.view)  # the compiled loops are slow on what they overwrite
+    in_place = source.may_share_memory(sink)  # the compiled loops are slow on what they overwrite
     double, takes_log = source.dtype.itemsize == 8, of == "log_softmax"
     pivots = _pivots(source, masks) if _is_single(source, of) else [(np.nan, 0.0)] * source.count
     is_left = np.isnan([pivot for pivot, _ in pivots])
@@ -56,7 +60,7 @@ def share_normalise(of: str, source: Rows, masks: Rows | None, sink: Rows) -> No
     POOL.run(work, source.count * _pieces(source))
 
 
-def share_logsumexp(source: Rows, masks: Rows | None, out: NDArray[Any]) -> None:
+def share_logsumexp(source: Rows, masks: MaskRows | None, out: NDArray[Any]) -> None:
     """Log sum exp of each row; out (rows,)."""
     out[:] = _states(source, masks)[:, 3]
     for i in np.flatnonzero(np.isnan(out)):  # infinities and NaN: the row alone tells them apart
@@ -64,7 +68,7 @@ def share_logsumexp(source: Rows, masks: Rows | None, out: NDArray[Any]) -> None
         _wide.logsumexp_wide(row[None], row.dtype.itemsize == 8, out[i : i + 1])
 
 
-def _states(source: Rows, masks: Rows | None) -> NDArray[np.float64]:
+def _states(source: Rows, masks: MaskRows | None) -> NDArray[np.float64]:
     """The state of each row (rows, 4), as ``merge_states`` leaves it."""
     chunks = -(-source.width // CHUNK)
     found, states = np.empty((source.count, chunks, 3)), np.empty((source.count, 4))
@@ -83,7 +87,7 @@ def _states(source: Rows, masks: Rows | None) -> NDArray[np.float64]:
     return states
 
 
-def _pivots(source: Rows, masks: Rows | None) -> list[tuple[float, float]]:
+def _pivots(source: Rows, masks: MaskRows | None) -> list[tuple[float, float]]:
     """Pivot and sum of each row, as ``merge_states`` of ``long`` finds them; the pivot is NaN where it cannot."""
     found = np.empty((source.count, -(-source.width // _long.SPAN), 2))
 
@@ -111,7 +115,7 @@ def _row(source: Rows, i: int) -> Block:
     return Block(i, i + 1, a, a + 1, b, b + 1)
 
 
-def _part(source: Rows, masks: Rows | None, row: Block, first: int, last: int) -> NDArray[Any]:
+def _part(source: Rows, masks: MaskRows | None, row: Block, first: int, last: int) -> NDArray[Any]:
     """The logits of a piece (n,): a view where possible, else a copy, -inf where masked."""
     here = source.classes(first, last)
     if masks is None and source.is_direct():
@@ -122,5 +126,5 @@ def _part(source: Rows, masks: Rows | None, row: Block, first: int, last: int) -
     return part
 
 
-def _whole(source: Rows, masks: Rows | None, i: int) -> NDArray[Any]:
+def _whole(source: Rows, masks: MaskRows | None, i: int) -> NDArray[Any]:
     return _part(source, masks, _row(source, i), 0, source.width)

@@ -11,26 +11,23 @@ from normexp.base.precision import compute_dtype
 
 
 def check_logits(logits: Any, *, of: str, name: str = "logits") -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
-    """Make an array of ``logits``, of a dtype that can be computed with; and where a masked array shows its entries."""
-    shown = None
+    """Make an array of ``logits``, of a dtype that can be computed with; and a masked array's mask if it hides any."""
+    hidden: Any = np.ma.nomask
     if isinstance(logits, np.ma.MaskedArray):
-        shown = ~np.ma.getmaskarray(logits)
-        logits = logits.data
+        hidden, logits = logits.mask, logits.data
     array = _as_array(logits, of=of, name=name)
     if compute_dtype(array.dtype) is None:
         raise DtypeError(
             f"{of}: {name} have dtype {array.dtype}; float16, bfloat16, float32, float64, bool or integers "
             f"would be right. Convert them first."
         )
-    if not array.dtype.isnative:
-        array = array.astype(array.dtype.newbyteorder("="))
-    return array, shown
+    return array, hidden if hidden is not np.ma.nomask and hidden.any() else None
 
 
 def check_array(values: Any, *, of: str, name: str) -> NDArray[Any]:
     """Make an array of ``values``, without hidden entries: only the logits may be masked."""
     if isinstance(values, np.ma.MaskedArray):
-        if np.ma.getmaskarray(values).any():
+        if np.ma.is_masked(values):
             raise RangeError(f"{of}: {name} is a masked array with hidden entries; fill them, or mask the logits.")
         values = values.data
     return _as_array(values, of=of, name=name)

@@ -153,23 +153,23 @@ def softmax_jacobian(prob: Array, /) -> Array:
            [-0.25,  0.25]])
     """
     of = "softmax_jacobian"
-    array, shown = check_logits(prob, of=of, name="prob")
+    array, hidden = check_logits(prob, of=of, name="prob")
     if array.ndim == 0:
         raise ShapeError(f"{of}: prob is a single number; probabilities of shape (..., K) would be right.")
-    if shown is not None:
-        array = np.where(shown, array, array.dtype.type(0))
+    if hidden is not None:
+        array = np.where(hidden, array.dtype.type(0), array)
     return _backend.jacobian(array, result_dtype(array.dtype))
 
 
 def _product(of: str, prob: Any, vector: Any, name: str, axis: Axis) -> NDArray[Any]:
     """Check both arrays, then multiply."""
-    array, shown = check_logits(prob, of=of, name="prob")
+    array, hidden = check_logits(prob, of=of, name="prob")
     other, _ = check_logits(check_array(vector, of=of, name=name), of=of, name=name)
     axes = check_axis(axis, array.ndim, of=of, holder="prob has")
     if other.shape != array.shape:
         raise ShapeError(
             f"{of}: {name} has shape {other.shape} and prob {array.shape}; the shape of prob would be right."
         )
-    if shown is not None:
-        array = np.where(shown, array, array.dtype.type(0))
+    if hidden is not None:
+        array = np.where(hidden, array.dtype.type(0), array)
     return _backend.jacobian_product(array, other, axes, result_dtype(array.dtype))[()]

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from normexp.backends import cpu
 from normexp.backends import doubt as _backend
 from normexp.backends.dispatch import by_library
+from normexp.backends.masks import Mask
 from normexp.base.checks import check_axis, check_logits
 from normexp.base.precision import loss_dtype
 from normexp.base.types import Array, Axis
@@ -234,9 +235,9 @@ def generalised_entropy(logits: Array, /, *, axis: Axis = -1) -> Array:
 
 def _reduced(of: str, logits: Any, axis: Axis, compute: Callable[..., NDArray[Any]]) -> Any:
     """Check at the door, compute a number for each row, give it the batch's shape."""
-    array, shown = check_logits(logits, of=of)
+    array, hidden = check_logits(logits, of=of)
     axes = check_axis(axis, array.ndim, of=of)
-    mask = None if shown is None or shown.all() else shown
+    mask = Mask.of(None, hidden)
     return compute(array, axes, mask, loss_dtype(array.dtype)).reshape(batch_shape(array.shape, axes))[()]
 
 

@@ -279,8 +279,8 @@ def _head(of: str, x: Any, projection: Any, bias: Any, temperature: Any, softcap
 
 def _plain(array: Any, name: str, *, of: str) -> NDArray[Any]:
     """An array of a dtype that can be computed with, without hidden entries."""
-    found, shown = check_logits(array, of=of, name=name)
-    if shown is not None and not shown.all():
+    found, hidden = check_logits(array, of=of, name=name)
+    if hidden is not None:
         raise RangeError(f"{of}: {name} is a masked array with hidden entries; fill them, or leave their rows out.")
     return found
 

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from normexp.backends import cpu
 from normexp.backends.dispatch import by_library
+from normexp.backends.masks import Mask
 from normexp.base.checks import (
     check_array,
     check_axis,
@@ -86,7 +87,7 @@ def cross_entropy(
     order.
 
     A ``-inf`` logit at the true class gives ``inf``; a row of ``-inf`` gives NaN, as does a row with NaN or ``+inf``.
-    ``0 * log 0`` is 0. Extra memory is a few numbers for each row, and a byte for each entry of a masked array.
+    ``0 * log 0`` is 0. Extra memory is a few numbers for each row.
 
     References
     ----------
@@ -182,13 +183,13 @@ def cross_entropy_with_grad(
 def _loss(of: str, logits: Any, target: Any, options: tuple[Any, ...], *, wants_grad: bool) -> LossGrad:
     """Check everything, then loss and (if wanted) gradient."""
     axis, weight, label_smoothing, ignore_index, z_loss, focal_gamma, reduction = options
-    array, shown = check_logits(logits, of=of)
+    array, hidden = check_logits(logits, of=of)
     axes = check_axis(axis, array.ndim, of=of)
     if len(axes) != 1:
         raise AxisError(
             f"{of}: axis is {axis!r} and the logits have shape {array.shape}; one axis of classes is right."
         )
-    mask = None if shown is None or shown.all() else shown
+    mask = Mask.of(None, hidden)
     numbers = {
         "smoothing": check_number(label_smoothing, of=of, name="label_smoothing", low=0.0, high=1.0),
         "z_loss": check_number(z_loss, of=of, name="z_loss", low=0.0),

@@ -3,10 +3,10 @@
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from normexp.backends import cpu
 from normexp.backends.dispatch import by_library
+from normexp.backends.masks import Mask
 from normexp.base.checks import check_axis, check_logits, check_out, check_temperature, check_where
 from normexp.base.precision import loss_dtype, result_dtype
 from normexp.base.types import Array, Axis
@@ -160,7 +160,7 @@ def logsumexp(logits: Array, /, *, axis: Axis = -1, where: Any = None, keepdims:
     ``m + log1p(rest)`` [1]_ (sec. 3). Error at most 1 ULP for float32 and 4 for float64, of the result or of the
     largest logit, whichever is larger in magnitude: near 0 the two cancel. A row of ``-inf``, a row of length 0, and a
     row that ``where`` excludes give ``-inf``; ``+inf`` gives ``+inf``; NaN gives NaN. Extra memory is one number
-    for each row. Reproducible to the bit, as ``softmax`` is.
+    for each row, masks and any layout included. Reproducible to the bit, as ``softmax`` is.
 
     References
     ----------
@@ -174,9 +174,9 @@ def logsumexp(logits: Array, /, *, axis: Axis = -1, where: Any = None, keepdims:
     1000.693147
     """
     of = "logsumexp"
-    array, shown = check_logits(logits, of=of)
+    array, hidden = check_logits(logits, of=of)
     axes = check_axis(axis, array.ndim, of=of)
-    mask = _allowed(where, shown, array.shape, of=of)
+    mask = Mask.of(None if where is None else check_where(where, array.shape, of=of), hidden)
     out = cpu.logsumexp(array, axes, mask, loss_dtype(array.dtype))
     return out.reshape(batch_shape(array.shape, axes, keepdims=keepdims))[()]
 
@@ -196,23 +196,13 @@ def _normalise(logits: Any, of: str, axis: Axis, temperature: Any, where: Any, o
         answer = cpu.normalise_small(of, logits)
         if answer is not None:
             return answer
-    array, shown = check_logits(logits, of=of)
+    array, hidden = check_logits(logits, of=of)
     axes = check_axis(axis, array.ndim, of=of)
     heat = check_temperature(temperature, array.shape, of=of)
-    mask = _allowed(where, shown, array.shape, of=of)
+    mask = Mask.of(None if where is None else check_where(where, array.shape, of=of), hidden)
     dtype = result_dtype(array.dtype)
     if out is not None:
         check_out(out, array.shape, dtype, of=of)
     tempered = None if (heat == 1.0).all() else heat
     result = cpu.normalise(of, array, axes, tempered, mask, out, dtype)
     return result[()] if out is None else result
-
-
-def _allowed(
-    where: Any, shown: NDArray[np.bool_] | None, shape: tuple[int, ...], *, of: str
-) -> NDArray[np.bool_] | None:
-    """Where the logits count: where both the caller's mask and a masked array's own say so."""
-    if where is None:
-        return shown
-    mask = check_where(where, shape, of=of)
-    return mask if shown is None else mask & shown

@@ -159,8 +159,8 @@ def gumbel_softmax(
         given = one_heat if heats is None else heats.rows(first, last)
         cooled = np.zeros(()) if hard else given
         out[first:last] = cpu.normalise("softmax", keys[:, 0], (1,), cooled, None, None, np.dtype(np.float64))
-        if batch.shown is not None:
-            out[first:last][~batch.shown[batch.place(first, last)]] = 0.0
+        if batch.hidden is not None:
+            out[first:last][batch.hidden[batch.place(first, last)]] = 0.0
     if not axes:
         return out.reshape(())[()]
     return np.moveaxis(out.reshape(*batch_shape(shape, axes), batch.width), -1, axes[0])
@@ -168,13 +168,13 @@ def gumbel_softmax(
 
 def _batch(logits: Any, axis: Any, *, of: str) -> tuple[Batch, tuple[int, ...], tuple[int, ...]]:
     """The logits row by row in the order of the batch, their shape, and the axis of classes, if there is one."""
-    array, shown = check_logits(logits, of=of)
+    array, hidden = check_logits(logits, of=of)
     axes = check_axis(axis, array.ndim, of=of)
     if len(axes) != 1 and array.ndim:
         raise AxisError(
             f"{of}: axis is {axis!r} and the logits have shape {array.shape}; one axis of classes is right."
         )
-    return Batch.of(array, axes[0] if axes else None, shown), array.shape, axes
+    return Batch.of(array, axes[0] if axes else None, hidden), array.shape, axes
 
 
 def _possible(batch: Batch) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:

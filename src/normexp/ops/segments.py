@@ -58,7 +58,7 @@ def segment_softmax(logits: Array, segment_ids: Array, /, *, num_segments: int |
     array([0.211942, 0.211942, 1.      , 0.576117])
     """
     of = "segment_softmax"
-    array, shown = check_logits(logits, of=of)
+    array, hidden = check_logits(logits, of=of)
     if array.ndim == 0:
         raise ShapeError(f"{of}: logits are a single number; an array of shape (N, ...) would be right.")
     segment = check_array(segment_ids, of=of, name="segment_ids")
@@ -79,8 +79,7 @@ def segment_softmax(logits: Array, segment_ids: Array, /, *, num_segments: int |
         row = int(np.flatnonzero(wrong)[0])
         right = "at least 0" if limit is None else f"0 to {limit - 1}"
         raise RangeError(f"{of}: segment_ids of row {row} is {segment[row]}; {right} would be right.")
-    mask = None if shown is None or shown.all() else shown
-    return _backend.segment_softmax(array, segment.astype(np.int64), mask, result_dtype(array.dtype))
+    return _backend.segment_softmax(array, segment.astype(np.int64), hidden, result_dtype(array.dtype))
 
 
 def _limit(num_segments: Any, *, of: str) -> int | None:

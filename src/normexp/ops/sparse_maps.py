@@ -5,6 +5,7 @@ from typing import Any
 from normexp.backends import cpu
 from normexp.backends import sparse_maps as _backend
 from normexp.backends.dispatch import by_library
+from normexp.backends.masks import Mask
 from normexp.base.checks import check_axis, check_logits, check_number
 from normexp.base.precision import result_dtype
 from normexp.base.types import Array, Axis
@@ -110,9 +111,9 @@ def entmax(logits: Array, /, *, alpha: float = 1.5, axis: Axis = -1) -> Array:
 
 def _mapped(of: str, logits: Any, alpha: float, axis: Axis) -> Any:
     """Check at the door, then map each row."""
-    array, shown = check_logits(logits, of=of)
+    array, hidden = check_logits(logits, of=of)
     axes = check_axis(axis, array.ndim, of=of)
-    mask = None if shown is None or shown.all() else shown
+    mask = Mask.of(None, hidden)
     dtype = result_dtype(array.dtype)
     if alpha == 1.0:
         return cpu.normalise("softmax", array, axes, None, mask, None, dtype)[()]

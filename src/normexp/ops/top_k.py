@@ -2,6 +2,7 @@
 
 from normexp.backends import doubt as _backend
 from normexp.backends.dispatch import by_library
+from normexp.backends.masks import Mask
 from normexp.base.checks import check_axis, check_logits, check_whole
 from normexp.base.errors import AxisError, RangeError, ShapeError
 from normexp.base.precision import result_dtype
@@ -62,7 +63,7 @@ def top_k(logits: Array, k: int, /, *, axis: int = -1) -> TopK:
     array([0.643914, 0.236883])
     """
     of = "top_k"
-    array, shown = check_logits(logits, of=of)
+    array, hidden = check_logits(logits, of=of)
     axes = check_axis(axis, array.ndim, of=of)
     if len(axes) != 1:
         raise AxisError(
@@ -73,5 +74,5 @@ def top_k(logits: Array, k: int, /, *, axis: int = -1) -> TopK:
         raise ShapeError(f"{of}: the logits have shape {array.shape}, so no class; at least one would be right.")
     if not 1 <= count <= classes:
         raise RangeError(f"{of}: k is {count}; with {classes} classes, 1 to {classes} would be right.")
-    mask = None if shown is None or shown.all() else shown
+    mask = Mask.of(None, hidden)
     return TopK(*_backend.top_k(array, count, axes[0], mask, result_dtype(array.dtype)))

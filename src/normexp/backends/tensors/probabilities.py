@@ -6,6 +6,7 @@ import torch
 
 from normexp.backends import cpu
 from normexp.backends import derivatives as _derivatives
+from normexp.backends.masks import Mask
 from normexp.backends.tensors import on_gpu, plain
 from normexp.backends.tensors.operation import Derivatives, Operation, along_rows, keep
 from normexp.backends.tensors.views import (
@@ -39,7 +40,8 @@ def fill_on_cpu(of: str, logits: Any, temperature: Any, where: Any, axes: Any, o
             return tensor_of(small, dtype)
     computed = compute_dtype(logits.dtype)
     found = torch.empty(logits.shape, dtype=computed) if out is None or computed != dtype else out
-    cpu.normalise(of, array, axes, heat, maybe_array_of(where), found.numpy(), numpy_dtype(computed))
+    mask = Mask.of(maybe_array_of(where), None)
+    cpu.normalise(of, array, axes, heat, mask, found.numpy(), numpy_dtype(computed))
     if out is not None:
         return out if found is out else out.copy_(found)
     return found.to(dtype)
@@ -161,7 +163,8 @@ log_softmax = _map("log_softmax", _backward_log, _jvp_log)
 
 def _lse_on_cpu(logits: Any, where: Any, axes: Any) -> Any:
     dtype = compute_dtype(logits.dtype)
-    found = cpu.logsumexp(array_of(logits), tuple(axes), maybe_array_of(where), numpy_dtype(dtype))
+    mask = Mask.of(maybe_array_of(where), None)
+    found = cpu.logsumexp(array_of(logits), tuple(axes), mask, numpy_dtype(dtype))
     return tensor_of(found.reshape(batch_shape(logits.shape, axes)), dtype)
 
 
