@@ -7,7 +7,7 @@ import pytest
 
 from normexp import calibration as cal
 from normexp.base.errors import NormexpWarning, RangeError
-from normexp.calibration.copies import merge_copies
+from normexp.calibration.copies import Merged, merge_copies
 from normexp.calibration.folds import split_folds
 from normexp.calibration.rows import CalibrationRows
 from normexp.metrics import log_loss
@@ -108,7 +108,7 @@ def test_copies_of_rows_change_nothing_and_are_mentioned():
 
 
 def test_copies_that_were_not_merged_would_do_harm(monkeypatch):
-    monkeypatch.setattr("normexp.calibration.auto.merge_copies", lambda rows: (rows, 0))
+    monkeypatch.setattr("normexp.calibration.auto.merge_copies", lambda rows: Merged(rows, 0, np.arange(rows.n_rows)))
     z, y = drawn(np.random.default_rng(0), 120, 5, 2.0)
     assert cal.AutoCalibrator().fit(np.repeat(z, 10, axis=0), np.repeat(y, 10)).chosen_ != "identity"
 
@@ -116,7 +116,8 @@ def test_copies_that_were_not_merged_would_do_harm(monkeypatch):
 def test_some_copies_among_other_rows_are_merged_by_weight():
     z, y = drawn(np.random.default_rng(1), 300, 3, 1.0)
     index = np.r_[np.arange(300), np.arange(60), np.arange(60)]
-    merged, n_copies = merge_copies(CalibrationRows(z, index, y[index], np.ones(420)))
+    merged, n_copies, place = merge_copies(CalibrationRows(z, index, y[index], np.ones(420)))
+    np.testing.assert_array_equal(place, index)
     assert n_copies == 120
     np.testing.assert_allclose(merged.weight, np.r_[np.full(60, 3.0), np.ones(240)] * 300 / 420)
     np.testing.assert_array_equal(merged.target, y)
@@ -131,7 +132,7 @@ def test_rows_that_repeat_by_nature_are_left_alone(leaves, power):
     right = leaf[rng.integers(leaves, size=1500)]
     y = (right + rng.gumbel(size=(1500, k))).argmax(axis=1)
     rows = CalibrationRows(power * right, np.arange(1500), y, np.ones(1500))
-    merged, n_copies = merge_copies(rows)
+    merged, n_copies, _ = merge_copies(rows)
     assert n_copies == 0
     assert merged is rows
 

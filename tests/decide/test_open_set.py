@@ -10,7 +10,7 @@ from scipy.stats import betabinom
 
 from normexp.base.errors import InputError, NormexpError, NormexpWarning
 from normexp.decide import OpenSetDetector
-from normexp.decide.feature_scores import telling_columns
+from normexp.decide.feature_scores import ledoit_wolf, telling_columns
 from normexp.metrics import auroc
 
 LOGITS = ("gen", "max_logit", "energy", "msp", "p_norm")
@@ -224,3 +224,15 @@ def test_intents_out_of_scope_are_found_in_real_utterances(shared_data):
         alarm = detector.predict(fresh, given)[~strange].mean()
         assert 0.05 < alarm < 0.16, score  # 600 rows set the threshold and 900 judge it
     assert min(quality.values()) > 0.85, quality
+
+
+@pytest.mark.parametrize(("n", "width"), [(400, 5), (30, 60), (5, 3)])
+def test_the_shrunk_covariance_is_that_of_scikit_learn(n, width):
+    from sklearn.covariance import empirical_covariance
+    from sklearn.covariance import ledoit_wolf as theirs
+
+    x = np.random.default_rng(n).normal(size=(n, width)) @ np.diag(np.arange(1.0, width + 1.0))
+    x -= x.mean(axis=0)
+    expected = theirs(x, assume_centered=True)[0]
+    np.testing.assert_allclose(ledoit_wolf(x), expected, rtol=1e-10, atol=1e-12)
+    assert np.abs(empirical_covariance(x, assume_centered=True) - expected).max() > 1e-3  # without shrinkage

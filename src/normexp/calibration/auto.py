@@ -5,28 +5,28 @@ import warnings
 from typing import Final, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from normexp.base.errors import NormexpWarning
+from normexp.base.one_thread import one_blas_thread
 from normexp.calibration.calibrator import Calibrator
 from normexp.calibration.copies import merge_copies
 from normexp.calibration.folds import check_cv, split_folds
 from normexp.calibration.log_linear import LEAST_SHARE, LogLinearPool, pool_shares
 from normexp.calibration.menu import Entry, menu_for
 from normexp.calibration.rows import CalibrationRows, Floats
+from normexp.calibration.trials import Trial, beats_identity, cross_validate
 from normexp.ops import log_softmax
 
-# Standard errors by which a gain over identity must exceed 0, for many rows and (added) for few. Measured on
-# problems calibrated by construction: bench/calibration.py, table "already calibrated".
-MANY_ROWS_MARGIN: Final = 1.0
-FEW_ROWS_MARGIN: Final = 2.0
-FEW_ROWS: Final = 300.0
-RICH_MARGIN: Final = 1.0  # added for methods with a strength to choose: the best of several is lucky
-RIVAL_MARGIN: Final = 1.0  # the same for the gain of one method over a simpler one
+RIVAL_MARGIN: Final = 1.0  # standard errors by which one method must beat a simpler one
 KEEPING: Final = frozenset(
     {"identity", "temperature", "ensemble_temperature"}
 )  # increasing maps, alike for all classes
-MOST_POOL_ELEMENTS: Final = 2_000_000  # N x K: held-out log-probabilities of a dozen variants are kept, 100 MB
+# Rows that choose the method, all of which then fit it: at least so many, so many for each number of a matrix, and so
+# many logits where that is more than ten rows for each class.
+CHOICE_ROWS: Final = 5000
+CHOICE_ROWS_A_NUMBER: Final = 20
+CHOICE_ELEMENTS: Final = 4_000_000
 LEAK_ROWS: Final = 50  # a model may well be right in fewer rows than these
 
 
@@ -68,15 +68,19 @@ class AutoCalibrator(Calibrator):
     are calibrated already identity is chosen in more than nine runs of ten (see the tests, and
     ``bench/results/calibration.md``).
 
-    Vector and matrix scaling are tried in five strengths each where K and N allow; with many classes only the
-    temperatures are tried, a block of rows at a time.
+    Vector and matrix scaling come in five strengths each where K and N allow. What each strength promises on held-out
+    rows is told from one gradient and one Hessian of all rows; the best is then fitted in each fold, the others only
+    where that promise was wrong, and the method is passed over where nothing is promised. With many classes only the
+    temperatures are tried, a block of rows at a time. Beyond 5 000 rows, or 20 for each number of a matrix where that
+    is more, so many choose, each class in its share, and all rows fit what they chose.
 
     Copies of rows would stand on both sides of a split and make any gain look certain. Rows with equal logits whose
     classes agree far more often than their probabilities allow are merged first, with a warning.
 
-    Where something is to be mended and vector scaling was tried, all methods, identity too, are mixed: the mean of
-    their log-probabilities with the shares that had the least held-out log loss. Which one is best is hard to tell from
-    a thousand rows, and their mean is as good as the best of them, or better (``bench/results/calibration.md``). With
+    Where something is to be mended and vector or matrix scaling was tried, all methods, identity too, are mixed: the
+    mean of their log-probabilities with the shares that had the least held-out log loss. Which one is best is hard to
+    tell from a thousand rows, and their mean is as good as the best of them, or better
+    (``bench/results/calibration.md``). With
     `keep_decisions` and for two classes nothing is mixed.
 
     Examples
@@ -101,7 +105,7 @@ class AutoCalibrator(Calibrator):
     def _fit(self, rows: CalibrationRows) -> None:
         n_folds = check_cv(self.cv, of="AutoCalibrator")
         given = rows.n_rows
-        rows, n_copies = merge_copies(rows)
+        rows, n_copies, place = merge_copies(rows)
         if n_copies:
             warnings.warn(
                 f"AutoCalibrator.fit: {n_copies} of the {given} rows have the logits of another row, bit for bit, and "
@@ -112,69 +116,116 @@ class AutoCalibrator(Calibrator):
             )
         _look_for_leak(rows)
         menu = [entry for entry in menu_for(rows) if entry.name in KEEPING or not self.keep_decisions]
-        trials = _trials(menu, rows, n_folds)
-        total = float(rows.weight.sum())
-        base = rows.nll()
-        base_loss = float(rows.weight @ base) / total if np.isfinite(base).all() else math.inf
-        chosen = _choose(trials, rows.weight)
+        with one_blas_thread():
+            outside = self._choose_and_fit(menu, rows, n_folds)
+        if self.__dict__.pop("_wanted", False):
+            self._outside = Outside(outside.calibrators, outside.fold[place])
+
+    def fit_held_out(self, logits: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None) -> Floats:
+        """Fit, and return the logits of each row calibrated by a map that was learned without it.
+
+        Parameters
+        ----------
+        logits, y, sample_weight
+            As in `fit`.
+
+        Returns
+        -------
+        ndarray of float64, shape (N, K)
+            What a threshold or a promise may be set on: the fits of the cross-validation that chose the method, mixed
+            with its shares. A copy of a row gets what that row gets.
+
+        Raises
+        ------
+        ShapeError, RangeError, DtypeError
+            As `fit`.
+
+        Examples
+        --------
+        >>> rng = np.random.default_rng(0)
+        >>> logits = 2.0 * rng.normal(size=(2000, 3))
+        >>> y = (logits + rng.gumbel(size=(2000, 3))).argmax(axis=1)
+        >>> AutoCalibrator().fit_held_out(3.0 * logits, y).shape
+        (2000, 3)
+        """
+        self._wanted = True
+        try:
+            self.fit(logits, y, sample_weight=sample_weight)
+            outside = self._outside
+        finally:
+            self.__dict__.pop("_wanted", None)
+            self.__dict__.pop("_outside", None)
+        z = np.asarray(logits)
+        weight = np.ones(len(z)) if sample_weight is None else np.asarray(sample_weight)
+        fold = np.zeros(len(z), dtype=np.intp)  # a row of weight 0 was in no fit
+        fold[weight != 0.0] = outside.fold
+        out = np.empty(z.shape, dtype=np.float64)
+        for number, one in enumerate(outside.calibrators):
+            one.floor_ = self.floor_
+            out[fold == number] = one.transform(z[fold == number].astype(np.float64, copy=False))
+        return out
+
+    def _choose_and_fit(self, menu: list[Entry], rows: CalibrationRows, n_folds: int) -> "Outside":
+        """Let some rows choose and all rows fit; returns the fits of the folds."""
+        part, fold = _choosing(rows, n_folds)
+        trials = cross_validate(menu, part, n_folds)
+        rows.near.update({strength: found for strength, (found, _) in part.temperatures.items()})
+        total = float(part.weight.sum())
+        base = part.nll()
+        base_loss = float(part.weight @ base) / total if np.isfinite(base).all() else math.inf
+        chosen = _choose(trials, part.weight)
         self.chosen_ = chosen.entry.name
         self.gain_ = chosen.gain
         self.scores_ = {trial.entry.name: base_loss - trial.gain for trial in trials}
-        self.shares_ = {chosen.entry.name: 1.0} if chosen is trials[0] else _shares(trials, chosen, rows)
-        members = [_fitted(trial, rows) for trial in trials if trial.entry.name in self.shares_]
-        self.calibrator_ = (
-            members[0] if len(members) == 1 else LogLinearPool.of_fitted(members, [*self.shares_.values()])
-        )
+        self.shares_ = {chosen.entry.name: 1.0} if chosen is trials[0] else _shares(trials, chosen, part)
+        members = [trial for trial in trials if trial.entry.name in self.shares_]
+        share = [self.shares_[trial.entry.name] for trial in members]
+        self.calibrator_ = _mixed([trial.fitted(rows) for trial in members], share)
+        n_fits = len(chosen.outside)
+        return Outside([_mixed([trial.outside[f] for trial in members], share) for f in range(n_fits)], fold)
 
     def _map(self, z: Floats) -> Floats:
         return self.calibrator_.map_block(z)
 
 
-class Trial(NamedTuple):
-    """Held-out gains of one kind in its best variant: mean, each row's, and each row's variance were p right.
+class Outside(NamedTuple):
+    """The chosen calibrator fitted outside each fold, and the fold of each row, (N,)."""
 
-    With them the held-out log-probabilities, (N, K), where a pool may be made of them.
-    """
-
-    entry: Entry
-    variant: int
-    gain: float
-    gains: Floats
-    variance: Floats
-    held_out: NDArray[np.float32] | None
+    calibrators: list[Calibrator]
+    fold: NDArray[np.intp]
 
 
-def _trials(menu: list[Entry], rows: CalibrationRows, n_folds: int) -> list[Trial]:
-    """Cross-validate each kind in all its variants and keep the best of each."""
-    shape = rows.n_rows, rows.n_classes
-    gains = [np.zeros((len(entry.variants), rows.n_rows)) for entry in menu]
-    variances = [np.zeros((len(entry.variants), rows.n_rows)) for entry in menu]
-    keeps = any(entry.name == "vector" for entry in menu) and shape[0] * shape[1] <= MOST_POOL_ELEMENTS
-    held_out = [[np.empty(shape, np.float32) if keeps else None for _ in entry.variants] for entry in menu]
-    for kept, held in split_folds(rows.target, n_folds):
-        train, test = rows.take(kept), rows.take(held)
-        for e, entry in enumerate(menu if keeps else menu[1:], start=0 if keeps else 1):
-            for v, fitted in enumerate(entry.fit(train, entry.variants)):
-                gains[e][v, held], variances[e][v, held] = _gain(fitted, test, held_out[e][v], held)
-    total = float(rows.weight.sum())
-    found = []
-    for e, entry in enumerate(menu):
-        mean = gains[e] @ rows.weight / total
-        best = int(np.argmax(mean))
-        found.append(Trial(entry, best, float(mean[best]), gains[e][best], variances[e][best], held_out[e][best]))
-    return found
+def _choosing(rows: CalibrationRows, n_folds: int) -> tuple[CalibrationRows, NDArray[np.intp]]:
+    """The rows that choose, each class in its share, and the fold of each row: the others were in no fold's fit."""
+    n, k = rows.n_rows, rows.n_classes
+    enough = max(CHOICE_ROWS, min(CHOICE_ROWS_A_NUMBER * k * (k + 1), max(CHOICE_ELEMENTS // k, 10 * k)))
+    fold = np.arange(n) % min(n, n_folds)
+    if n <= enough:
+        chosen, part = np.arange(n), rows
+    else:
+        order = np.random.default_rng(1).permutation(n)
+        order = order[np.argsort(rows.target[order], kind="stable")]
+        chosen = np.sort(order[(np.arange(enough) * n) // enough])
+        part = rows.take(chosen)
+    for number, (_, held) in enumerate(split_folds(part.target, n_folds)):
+        fold[chosen[held]] = number
+    return part, fold
 
 
-def _fitted(trial: Trial, rows: CalibrationRows) -> Calibrator:
-    """The kind in its best variant, on all rows."""
-    return trial.entry.fit(rows, trial.entry.variants[: trial.variant + 1])[-1]
+def _mixed(members: list[Calibrator], share: list[float]) -> Calibrator:
+    """The one calibrator, or the pool of several."""
+    return members[0] if len(members) == 1 else LogLinearPool.of_fitted(members, share)
 
 
 def _shares(trials: list[Trial], chosen: Trial, rows: CalibrationRows) -> dict[str, float]:
     """The kinds in the pool and the share of each; the chosen one alone where no pool can be made."""
     place = np.arange(rows.n_rows), rows.target
     log_prob = [trial.held_out for trial in trials if trial.held_out is not None]
-    if not log_prob or not all(np.isfinite(one[place]).all() for one in log_prob):
+    if (
+        not log_prob
+        or all(trial.start is None for trial in trials)
+        or not all(np.isfinite(one[place]).all() for one in log_prob)
+    ):
         return {chosen.entry.name: 1.0}
     share = pool_shares(log_prob, rows.target, rows.weight)
     share = np.where(share >= LEAST_SHARE, share, 0.0)
@@ -182,52 +233,16 @@ def _shares(trials: list[Trial], chosen: Trial, rows: CalibrationRows) -> dict[s
     return {trial.entry.name: float(w) for trial, w in zip(trials, share, strict=True) if w > 0.0}
 
 
-def _gain(
-    fitted: Calibrator, test: CalibrationRows, kept: NDArray[np.float32] | None, at: NDArray[np.intp]
-) -> tuple[Floats, Floats]:
-    """Gain in log-probability of the truth on each row, and its variance were the given probabilities right.
-
-    The log-probabilities go to kept[at].
-    """
-    gain, variance = np.empty(test.n_rows), np.empty(test.n_rows)
-    for block, z in test.blocks():
-        before = np.asarray(log_softmax(z))
-        after = np.asarray(log_softmax(fitted.map_block(z)))
-        if kept is not None:
-            with np.errstate(over="ignore"):  # beyond float32: -inf, and then no pool is made
-                kept[at[block]] = after
-        possible = np.isfinite(before)
-        difference = np.subtract(after, before, out=np.zeros_like(before), where=possible)
-        prob = np.exp(before)
-        mean = np.einsum("nk,nk->n", prob, difference)
-        square = np.einsum("nk,nk,nk->n", prob, difference, difference)
-        variance[block] = np.maximum(square - mean * mean, 0.0)
-        place = np.arange(z.shape[0])
-        gain[block] = difference[place, test.target[block]]
-    return gain, variance
-
-
 def _choose(trials: list[Trial], weight: Floats) -> Trial:
     """Identity, unless a gain over it is beyond doubt; then the richest of those that beat the simpler ones."""
     identity, *others = trials
-    if not any(_beats_identity(trial, weight) for trial in others):
+    if not any(beats_identity(trial, weight) for trial in others):
         return identity
     best = identity
     for trial in others:
         if trial.gain > 0.0 and (best is identity or _beats(trial, best, weight)):
             best = trial
     return best
-
-
-def _beats_identity(trial: Trial, weight: Floats) -> bool:
-    """Whether so large a mean gain is more than chance would show were the given probabilities right."""
-    total = float(weight.sum())
-    chance = math.sqrt(float((weight * weight) @ trial.variance)) / total
-    n_rows = total * total / float(weight @ weight)
-    margin = MANY_ROWS_MARGIN + FEW_ROWS_MARGIN * math.exp(-n_rows / FEW_ROWS)
-    if len(trial.entry.variants) > 1:
-        margin += RICH_MARGIN
-    return trial.gain > margin * chance
 
 
 def _beats(trial: Trial, best: Trial, weight: Floats) -> bool:

@@ -1,13 +1,15 @@
 """Rows that are copies of others: they prove nothing twice, and stand on both sides of a split."""
 
 import math
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from normexp.base.fingerprints import row_prints
 from normexp.calibration.rows import CalibrationRows, Floats
 from normexp.calibration.temperature import fit_temperature
+from normexp.metrics.door import BLOCK_ELEMENTS
 from normexp.ops import log_softmax
 
 FEWEST_DISTINCT: Final = 20  # distinct logits; the leaves of a small tree are fewer, and its rows are no copies
@@ -15,7 +17,25 @@ CHANCE: Final = 1e-4  # of so few disagreements among rows of equal logits, were
 MOST_DISAGREEING: Final = 0.01  # of the repeated rows; copies agree
 
 
-def merge_copies(rows: CalibrationRows, /) -> tuple[CalibrationRows, int]:
+class Merged(NamedTuple):
+    """Rows without copies.
+
+    Parameters
+    ----------
+    rows : CalibrationRows
+        M rows.
+    n_copies : int
+        How many went.
+    place : ndarray of int, shape (N,)
+        Where each given row, or what it was a copy of, stands among them.
+    """
+
+    rows: CalibrationRows
+    n_copies: int
+    place: NDArray[np.intp]
+
+
+def merge_copies(rows: CalibrationRows, /) -> Merged:
     r"""One row for all copies of it, and how many rows were copies; the same rows and 0 where none are.
 
     Parameters
@@ -25,11 +45,9 @@ def merge_copies(rows: CalibrationRows, /) -> tuple[CalibrationRows, int]:
 
     Returns
     -------
-    CalibrationRows
+    Merged
         One row for each distinct pair of logits and class, at its first place, with the weights of its copies summed
         and then all brought to the mean weight that the rows had: ten copies of each row are the rows.
-    int
-        How many rows went.
 
     Notes
     -----
@@ -55,27 +73,34 @@ def merge_copies(rows: CalibrationRows, /) -> tuple[CalibrationRows, int]:
     first = _first_with_same_logits(rows)
     repeated = np.flatnonzero(first != np.arange(rows.n_rows))
     if not repeated.size or rows.n_rows - repeated.size < FEWEST_DISTINCT:
-        return rows, 0
+        return Merged(rows, 0, np.arange(rows.n_rows))
     differing = int(np.count_nonzero(rows.target[repeated] != rows.target[first[repeated]]))
     if differing > MOST_DISAGREEING * repeated.size:
-        return rows, 0
+        return Merged(rows, 0, np.arange(rows.n_rows))
     distinct = rows.take(np.flatnonzero(first == np.arange(rows.n_rows)))
     temperature, _ = fit_temperature(distinct, 1.0)
     expected = _expected_differences(rows, first, repeated, temperature)
     if _chance(differing, expected) >= CHANCE:
-        return rows, 0
+        return Merged(rows, 0, np.arange(rows.n_rows))
     pair = first * rows.n_classes + rows.target
     _, start, place = np.unique(pair, return_index=True, return_inverse=True)
     total = np.bincount(place, rows.weight)
     order = np.argsort(start)
     merged = rows.take(start[order])
     weight: Floats = np.asarray(total[order] * (order.size / rows.n_rows), dtype=np.float64)
-    return CalibrationRows(merged.logits, merged.index, merged.target, weight), rows.n_rows - order.size
+    return Merged(
+        CalibrationRows(merged.logits, merged.index, merged.target, weight),
+        rows.n_rows - order.size,
+        np.argsort(order)[place],
+    )
 
 
 def _first_with_same_logits(rows: CalibrationRows) -> NDArray[np.intp]:
     """Position of the first row in use with the same logits, bit for bit, (N,)."""
-    prints = np.fromiter((hash(rows.logits[i].tobytes()) for i in rows.index), dtype=np.int64, count=rows.n_rows)
+    prints = np.empty(rows.n_rows, dtype=np.int64)
+    step = max(1, BLOCK_ELEMENTS // rows.n_classes)
+    for start in range(0, rows.n_rows, step):
+        prints[start : start + step] = row_prints(rows.logits[rows.index[start : start + step]])
     _, first, place = np.unique(prints, return_index=True, return_inverse=True)
     return np.asarray(first[place], dtype=np.intp)
 

@@ -3,8 +3,6 @@
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
-import numpy as np
-
 from normexp.calibration.calibrator import Calibrator
 from normexp.calibration.ensemble_temperature import EnsembleTemperatureScaling
 from normexp.calibration.isotonic import IsotonicScaling
@@ -77,16 +75,14 @@ def menu_for(rows: CalibrationRows, /) -> list[Entry]:
     elif k > 2:
         entries.append(Entry("ensemble_temperature", (1.0,), lambda r, _: [EnsembleTemperatureScaling().fit_rows(r)]))
         if n >= ENTRY_ROWS_A_CLASS * k and n * k <= MOST_VECTOR_ELEMENTS:
-            entries.append(Entry("vector", STRENGTHS, lambda r, v: _path(VectorScaling(), r, v)))
+            entries.append(Entry("vector", STRENGTHS, _one_by_one(VectorScaling)))
             if k <= MOST_MATRIX_CLASSES and n * k * k <= MOST_MATRIX_WORK:
-                entries.append(Entry("matrix", STRENGTHS, lambda r, v: _path(StructuredMatrixScaling(), r, v)))
+                entries.append(Entry("matrix", STRENGTHS, _one_by_one(StructuredMatrixScaling)))
     return entries
 
 
-def _path(
-    method: VectorScaling | StructuredMatrixScaling, rows: CalibrationRows, strengths: tuple[float, ...]
-) -> Sequence[Calibrator]:
-    """One fitted calibrator for each strength, after the zeros of the rows have been dealt with."""
-    if np.isneginf(rows.logits).any():
-        return [type(method)(strength=s).fit_rows(rows) for s in strengths]
-    return method.fit_path(rows, strengths)
+def _one_by_one(
+    method: type[VectorScaling] | type[StructuredMatrixScaling], /
+) -> Callable[[CalibrationRows, tuple[float, ...]], Sequence[Calibrator]]:
+    """Fit each strength by itself; the choice among them is made by shared work (`trials`)."""
+    return lambda rows, strengths: [method(strength=s).fit_rows(rows) for s in strengths]

@@ -36,6 +36,8 @@ class CalibrationRows:
         Not negative, not all 0.
     temperatures : dict of float to (float, int)
         What ``fit_temperature`` found for a strength: four methods begin with it.
+    near : dict of float to float
+        Temperatures of the rows that these are part of: the search begins there.
     """
 
     logits: NDArray[Any]
@@ -43,6 +45,7 @@ class CalibrationRows:
     target: NDArray[np.intp]
     weight: Floats
     temperatures: dict[float, tuple[float, int]] = field(default_factory=dict, init=False, repr=False, compare=False)
+    near: dict[float, float] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def n_rows(self) -> int:
@@ -56,7 +59,10 @@ class CalibrationRows:
 
     def take(self, chosen: NDArray[np.intp]) -> Self:
         """Some of the rows, without a copy of their logits."""
-        return type(self)(self.logits, self.index[chosen], self.target[chosen], self.weight[chosen])
+        part = type(self)(self.logits, self.index[chosen], self.target[chosen], self.weight[chosen])
+        part.near.update(self.near)
+        part.near.update({strength: found for strength, (found, _) in self.temperatures.items()})
+        return part
 
     def blocks(self) -> Iterator[tuple[slice, Floats]]:
         """Logits of a block of rows at a time as float64, with the slice of rows they belong to."""

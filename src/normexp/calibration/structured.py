@@ -6,7 +6,9 @@ from typing import Final, Self
 import numpy as np
 
 from normexp.base.checks import check_number
+from normexp.base.one_thread import one_blas_thread
 from normexp.calibration.affine import AffineMap, fit_affine
+from normexp.calibration.affine_folds import AffineFolds, FoldViews, search
 from normexp.calibration.calibrator import Calibrator
 from normexp.calibration.folds import check_cv, split_folds
 from normexp.calibration.rows import CalibrationRows, Floats
@@ -26,31 +28,36 @@ class _StructuredScaling(Calibrator):
         self.strength = strength
         self.cv = cv
 
-    def fit_path(self, rows: CalibrationRows, strengths: tuple[float, ...], /) -> list[Self]:
-        """One fitted copy for each strength, each started from the one before."""
-        u = self._prepare(rows)
-        maps = _path(u, rows, strengths, full=self._full)
-        found = []
-        for strength, affine in zip(strengths, maps, strict=True):
-            one = copy.copy(self)
-            one.keep(strength, affine)
-            found.append(one)
-        return found
+    def of_map(self, strength: float, temperature: float, bottom: float, affine: AffineMap, /) -> Self:
+        """A copy that is fitted: a temperature and what comes after it."""
+        one = copy.copy(self)
+        one.strength, one.n_classes_, one.floor_ = strength, affine.bias.size, None
+        one.temperature_, one.bottom_ = temperature, bottom
+        one.keep(strength, affine)
+        return one
+
+    def fit_near(self, rows: CalibrationRows, strength: float, start: AffineMap, /) -> Self:
+        """A copy fitted with one strength, from a map that is near."""
+        one = copy.copy(self)
+        one.strength = strength
+        u = one.prepare(rows)
+        one.keep(strength, _fitted(u, rows, strength, full=self._full, start=start))
+        return one
 
     def _fit(self, rows: CalibrationRows) -> None:
         of = type(self).__name__
         if self.strength is not None:
             check_number(self.strength, of=of, name="strength", low=1e-9)
-        folds = check_cv(self.cv, of=of)
-        u = self._prepare(rows)
+        n_folds = check_cv(self.cv, of=of)
+        u = self.prepare(rows)
         if self.strength is not None:
-            chosen: tuple[float, ...] = (float(self.strength),)
-        else:
-            losses = _held_out(u, rows, folds, full=self._full)
-            chosen = STRENGTHS[: 1 + int(np.argmin(losses))]
-        self.keep(chosen[-1], _path(u, rows, chosen, full=self._full)[-1])
+            self.keep(float(self.strength), _fitted(u, rows, float(self.strength), full=self._full))
+            return
+        with one_blas_thread():
+            strength, start = _chosen(rows, n_folds, full=self._full)
+        self.keep(strength, _fitted(u, rows, strength, full=self._full, start=start))
 
-    def _prepare(self, rows: CalibrationRows) -> Floats:
+    def prepare(self, rows: CalibrationRows) -> Floats:
         """Fit the temperature and return the log-probabilities that the affine map reads."""
         self.n_classes_, self.floor_ = rows.n_classes, getattr(self, "floor_", None)
         self.temperature_, _ = fit_temperature(rows, 1.0)
@@ -100,7 +107,7 @@ class VectorScaling(_StructuredScaling):
 
     .. math:: \sum_i w_i\,\mathrm{nll}_i + sK\left(\|a - 1\|^2 + \|b\|^2\right).
 
-    Cost: some tens of passes over an N x K array for each strength and fold.
+    Cost: some tens of passes over an N x K array; few strengths are tried (see `StructuredMatrixScaling`).
 
     References
     ----------
@@ -147,10 +154,12 @@ class StructuredMatrixScaling(_StructuredScaling):
        + sK\left(\|\mathrm{diag}M - 1\|^2 + \|b\|^2 + (K - 1)\|M - \mathrm{diag} M\|^2\right).
 
     The data's part grows with the rows and the penalty does not, so many rows may use the whole matrix and few get
-    little more than a temperature. The published method has s = 1; the best strength depends on the problem and is
-    cheap to find, since each fit starts from its stronger neighbour.
+    little more than a temperature. The published method has s = 1; the best strength depends on the problem.
 
-    Cost: some tens of products of N x K with K x K for each strength and fold; up to K of some hundred.
+    Cost: up to K = 32 one Hessian, N K^2 (K + 1)^2 multiplications, tells by its parts in the folds what each strength
+    promises; the best one, and others only where the promise was wrong, is then fitted from the optimum of all rows in
+    some passes for each fold. Beyond, some tens of products of N x K with K x K for each strength that is tried and
+    each fold; up to K of some hundred.
 
     References
     ----------
@@ -174,27 +183,32 @@ class StructuredMatrixScaling(_StructuredScaling):
     _full = True
 
 
-def _path(u: Floats, rows: CalibrationRows, strengths: tuple[float, ...], *, full: bool) -> list[AffineMap]:
-    """The map for each strength in turn, each started from the one before."""
-    n_classes = rows.n_classes
-    found: list[AffineMap] = []
-    for strength in strengths:
-        ridge = 2.0 * strength * n_classes
-        found.append(
-            fit_affine(
-                u, rows.target, rows.weight, ridge=ridge, ridge_off=ridge * (n_classes - 1) if full else None,
-                start=found[-1] if found else None,
-            )
-        )  # fmt: skip
-    return found
+def _fitted(
+    u: Floats, rows: CalibrationRows, strength: float, *, full: bool, start: AffineMap | None = None
+) -> AffineMap:
+    """The map for one strength."""
+    ridge = 2.0 * strength * rows.n_classes
+    off = ridge * (rows.n_classes - 1) if full else None
+    return fit_affine(u, rows.target, rows.weight, ridge=ridge, ridge_off=off, start=start)
 
 
-def _held_out(u: Floats, rows: CalibrationRows, n_folds: int, *, full: bool) -> Floats:
-    """Cross-validated log loss of each strength."""
-    loss = np.zeros(len(STRENGTHS))
-    for kept, held in split_folds(rows.target, n_folds):
-        maps = _path(u[kept], rows.take(kept), STRENGTHS, full=full)
-        for i, affine in enumerate(maps):
-            nll = np.asarray(cross_entropy(affine.apply(u[held]), rows.target[held], reduction="none"))
-            loss[i] += float(rows.weight[held] @ nll)
-    return loss
+def _chosen(rows: CalibrationRows, n_folds: int, *, full: bool) -> tuple[float, AffineMap]:
+    """The strength with the least cross-validated log loss, and its map on all rows."""
+    folds = split_folds(rows.target, n_folds)
+    views = FoldViews(rows, folds, [rows.take(kept) for kept, _ in folds])
+    fits = AffineFolds(views, full=full)
+    held = [views.of_fold(f, out) for f, (_, out) in enumerate(folds)]
+    maps: dict[int, AffineMap] = {}
+
+    def loss(f: int, logits: Floats) -> float:
+        nll = np.asarray(cross_entropy(logits, rows.target[folds[f][1]], reduction="none"))
+        return float(rows.weight[folds[f][1]] @ nll)
+
+    tempered = sum(loss(f, u) for f, u in enumerate(held))
+
+    def gain_of(place: int) -> float:
+        maps[place], outside = fits.fit(STRENGTHS[place])
+        return tempered - sum(loss(f, one.apply(u)) for f, (one, u) in enumerate(zip(outside, held, strict=True)))
+
+    best = search(STRENGTHS, fits.promises(STRENGTHS) if fits.problem.newton else [], gain_of)
+    return STRENGTHS[best], maps[best]

@@ -1,6 +1,7 @@
 """One temperature for all rows, by Newton's method on its logarithm."""
 
 import math
+from collections.abc import Iterator
 from typing import Final
 
 import numpy as np
@@ -8,10 +9,11 @@ import numpy as np
 from normexp.base.checks import check_number
 from normexp.calibration.calibrator import Calibrator
 from normexp.calibration.rows import CalibrationRows, Floats
-from normexp.ops import softmax
+from normexp.metrics.door import BLOCK_ELEMENTS
 
 MOST_STEPS: Final = 100  # bisection alone needs 60 for the whole bracket; Newton takes 5 to 8
 STEP_TOLERANCE: Final = 1e-10
+SMALL_STEP: Final = 1e-5  # of log T: what a Newton step of this size leaves is its square
 NEARLY_UNIFORM: Final = 100.0  # at 100 times the widest row no probability is 1 % off uniform
 IMPOSSIBLE: Final = -1e150  # stands for -inf in sums of p d and p d^2: exp gives 0, and the square is finite
 
@@ -86,11 +88,12 @@ def fit_temperature(rows: CalibrationRows, strength: float, /) -> tuple[float, i
 
 def _fit_temperature(rows: CalibrationRows, strength: float) -> tuple[float, int]:
     """Newton's method on log T, kept between bounds that close in."""
+    shifted = _Shifted(rows)
     low, high = _bracket(rows, strength)
-    log_t = 0.0
+    log_t = min(max(math.log(rows.near.get(strength, 1.0)), low), high)
     for step in range(1, MOST_STEPS + 1):  # noqa: B007  (counted for the caller)
         beta = math.exp(-log_t)
-        slope, curvature = _derivatives(rows, beta)
+        slope, curvature = shifted.derivatives(beta)
         slope += strength * (1.0 - 1.0 / beta)
         curvature += strength / beta**2
         if slope > 0.0:  # the objective rises with beta: the optimum is hotter
@@ -100,6 +103,9 @@ def _fit_temperature(rows: CalibrationRows, strength: float) -> tuple[float, int
         bend = beta * beta * curvature + beta * slope  # second derivative with respect to log T
         wanted = log_t + beta * slope / bend if bend > 0.0 else math.nan
         if abs(wanted - log_t) <= STEP_TOLERANCE or high - low <= STEP_TOLERANCE:
+            break
+        if abs(wanted - log_t) <= SMALL_STEP and low < wanted < high:
+            log_t = wanted
             break
         log_t = wanted if low < wanted < high else 0.5 * (low + high)
     return math.exp(log_t), step
@@ -117,16 +123,29 @@ def _bracket(rows: CalibrationRows, strength: float) -> tuple[float, float]:
     return low - 1e-9, high + 1e-9
 
 
-def _derivatives(rows: CalibrationRows, beta: float) -> tuple[float, float]:
-    """First and second derivative of the weighted log loss with respect to the inverse temperature."""
-    slope = curvature = 0.0
-    for block, z in rows.blocks():
-        weight = rows.weight[block]
-        d = z - z.max(axis=1, keepdims=True)
-        np.maximum(d, IMPOSSIBLE, out=d)
-        prob = np.asarray(softmax(d * beta))
-        mean = np.einsum("nk,nk->n", prob, d)
-        square = np.einsum("nk,nk,nk->n", prob, d, d)
-        slope += float(weight @ (mean - d[np.arange(d.shape[0]), rows.target[block]]))
-        curvature += float(weight @ np.maximum(square - mean * mean, 0.0))
-    return slope, curvature
+class _Shifted:
+    """The logits less the largest of their row; kept between passes where they fill no more than one block."""
+
+    def __init__(self, rows: CalibrationRows) -> None:
+        self.rows = rows
+        self.kept = list(self._blocks()) if rows.n_rows * rows.n_classes <= BLOCK_ELEMENTS else None
+
+    def derivatives(self, beta: float) -> tuple[float, float]:
+        """First and second derivative of the weighted log loss with respect to the inverse temperature."""
+        slope = curvature = 0.0
+        for block, d, own in self._blocks() if self.kept is None else self.kept:
+            weight = self.rows.weight[block]
+            term = np.exp(d * beta)  # the largest is 1, so that the sums are at least that
+            total = term.sum(axis=1)
+            term *= d
+            mean = term.sum(axis=1) / total
+            square = np.einsum("nk,nk->n", term, d) / total
+            slope += float(weight @ (mean - own))
+            curvature += float(weight @ np.maximum(square - mean * mean, 0.0))
+        return slope, curvature
+
+    def _blocks(self) -> Iterator[tuple[slice, Floats, Floats]]:
+        for block, z in self.rows.blocks():
+            d = z - z.max(axis=1, keepdims=True)
+            np.maximum(d, IMPOSSIBLE, out=d)
+            yield block, d, d[np.arange(d.shape[0]), self.rows.target[block]]

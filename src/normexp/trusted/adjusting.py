@@ -133,6 +133,21 @@ def fit_adjusters(
     return adjusters
 
 
+def fit_and_hold_out(
+    logits: NDArray[Any], target: NDArray[np.intp], weight: Floats, calibrator: Any, /, *, moved: bool, counted: bool
+) -> tuple[list[Any], NDArray[Any]]:
+    """The maps of `fit_adjusters`, and the logits after maps that were fitted without the row at hand, (M, K).
+
+    An `AutoCalibrator` alone has such logits from the folds that chose; others are fitted again (`adjusted_held_out`).
+    """
+    alone = isinstance(calibrator, AutoCalibrator) and not moved and not (counted and np.isneginf(logits).any())
+    if alone:
+        with silent_about_classes():
+            return [calibrator], calibrator.fit_held_out(logits, target, sample_weight=weight)
+    adjusters = fit_adjusters(logits, target, weight, calibrator, moved=moved, counted=counted)
+    return adjusters, adjusted_held_out(adjusters, logits, target, weight)
+
+
 def adjusted(adjusters: Sequence[Any], logits: NDArray[Any], /) -> NDArray[Any]:
     """Logits after all maps, (N, K)."""
     for adjuster in adjusters:

@@ -11,6 +11,7 @@ from scipy import sparse
 from sklearn.model_selection import StratifiedGroupKFold, check_cv
 
 from normexp.base.errors import DtypeError, NormexpWarning, RangeError, ShapeError
+from normexp.base.fingerprints import row_prints
 from normexp.metrics.door import NAMED_ROWS
 from normexp.rows import StoredRows
 
@@ -239,8 +240,7 @@ def _prints_of(X: Any, n_rows: int) -> NDArray[np.int64] | None:
     else:
         table = np.asarray(X)
         if table.dtype.kind in "biuf" and table.ndim > 1:
-            table = np.ascontiguousarray(table)
-            return np.fromiter((hash(row.tobytes()) for row in table), dtype=np.int64, count=len(table))
+            return row_prints(table.reshape(len(table), -1))
         rows_of_frame = X if table.ndim == 1 else map(tuple, table)
     try:
         return np.fromiter((hash(row) for row in rows_of_frame), dtype=np.int64, count=n_rows)

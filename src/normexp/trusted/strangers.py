@@ -9,12 +9,15 @@ from scipy import sparse
 from sklearn.base import BaseEstimator
 
 from normexp.base.errors import NormexpWarning
+from normexp.base.one_thread import one_blas_thread
 from normexp.decide import OpenSetDetector
 from normexp.decide.feature_scores import telling_columns
 from normexp.rows import StoredRows
 
 MOST_FEATURES: Final = 256  # the distance takes D x D numbers and D^3 operations
 ROWS_A_FEATURE: Final = 2  # fewer rows do not fix a covariance
+ROWS_FOR_A_COVARIANCE: Final = 50  # for each column, where that is more
+MOST_ROWS: Final = 5000  # that the scores are fitted on; they fix 5 % of false alarms within 0.3 points
 
 Floats = NDArray[np.float64]
 
@@ -47,7 +50,8 @@ class StrangerDetector(BaseEstimator):
     those rows', in units of its own spread; m and s are means and standard deviations of the columns. The threshold is
     the detector's: the :math:`\lceil (n+1)(1-\alpha) \rceil`-th smallest score of the n rows, each by a fit that has
     not seen it, since a row looks familiar to the means and covariances that it took part in. A new row is farther than
-    all of them with probability 1 / (n + 1), by which the false alarms may exceed :math:`\alpha`.
+    all of them with probability 1 / (n + 1), by which the false alarms may exceed :math:`\alpha`. Of more than 5 000
+    rows, and more than 50 for each column, that many are drawn for the detector and the threshold; all set the distances.
 
     Examples
     --------
@@ -65,6 +69,10 @@ class StrangerDetector(BaseEstimator):
     def fit(self, logits: NDArray[Any], y: NDArray[np.intp], X: Any) -> Self:
         """Set the threshold on rows that the model was not trained on: logits (M, K), class indices (M,), rows."""
         table = as_features(X)
+        whole = table
+        if len(logits) > (most := max(MOST_ROWS, ROWS_FOR_A_COVARIANCE * (1 if table is None else table.shape[1]))):
+            drawn = np.sort(np.random.default_rng(0).permutation(len(logits))[:most])
+            logits, y, table = logits[drawn], y[drawn], None if table is None else table[drawn]
         self.reads_features_ = (
             table is not None
             and table.shape[0] >= max(20, ROWS_A_FEATURE * table.shape[1])
@@ -75,13 +83,15 @@ class StrangerDetector(BaseEstimator):
         self.detector_ = OpenSetDetector(false_alarm=self.false_alarm)
         with warnings.catch_warnings():  # a constant column in a table is nobody's mistake
             warnings.filterwarnings("ignore", message=".* constant and are left out", category=NormexpWarning)
-            self.detector_.fit(logits, y, features=features)
+            with one_blas_thread():
+                self.detector_.fit(logits, y, features=features)
         if features is None:
             self.threshold_ = self.detector_.threshold_
             return self
-        self.middle_, spread = features.mean(axis=0), features.std(axis=0)
+        everything = features if whole is None else whole
+        self.middle_, spread = everything.mean(axis=0), everything.std(axis=0)
         self.width_ = np.where(spread > 0, spread, np.inf)  # a constant column tells nothing about size
-        score, distance = self.detector_.unknown_score(logits, features), self._distance(features)
+        score, distance = self.detector_.unknown_score(logits, features), self._distance(everything)
         self.farthest_ = float(distance.max())
         self.units_ = (_spread(score), _spread(distance))
         self.threshold_ = self.detector_.threshold_ / self.units_[0]  # of scores by fits that had not seen their rows

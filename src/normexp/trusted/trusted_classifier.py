@@ -19,7 +19,7 @@ from normexp.linear_model import SoftmaxClassifier
 from normexp.linear_model.parameters import check_row_weights
 from normexp.metrics import log_loss
 from normexp.rows import Labels, StoredRows, encode
-from normexp.trusted.adjusting import adjusted_held_out, fit_adjusters, moves_shares, read_calibrate
+from normexp.trusted.adjusting import fit_and_hold_out, moves_shares, read_calibrate
 from normexp.trusted.answers import Answers
 from normexp.trusted.balanced_fit import fit_balanced
 from normexp.trusted.base_logits import LOOKED_AT, choose_source
@@ -116,7 +116,8 @@ class TrustedClassifier(Answers):
     on one side.
 
     The unknown score reads generalised entropy and, where X is a dense array of up to 256 columns, relative
-    Mahalanobis distance and the distance from the middle of all rows. Cost: one fit for each fold and one more; twice
+    Mahalanobis distance and the distance from the middle of all rows. Cost: one fit for each fold and one more, and
+    about half as much again where a fit takes a tenth of a second or more (``bench/results/trusted_cost.md``); twice
     that with ``objective="balanced"`` around a base that takes weights and was given none.
 
     Whatever else the base can do (``coef_``, ``predict_top_k``, ...) is passed on to `estimator_`.
@@ -244,10 +245,9 @@ class TrustedClassifier(Answers):
             calibrator = AutoCalibrator(keep_decisions=True)
         truth, heft = target[held.rows], weight[held.rows]
         self._need_two_classes(truth)
-        self.adjusters_ = fit_adjusters(
+        self.adjusters_, honest = fit_and_hold_out(
             held.logits, truth, heft, calibrator, moved=self.moved_, counted=self.source_ != "decision_function"
         )
-        honest = adjusted_held_out(self.adjusters_, held.logits, truth, heft)
         self.loss_before_ = log_loss(truth, held.logits, sample_weight=heft)
         self.loss_after_ = log_loss(truth, honest, sample_weight=heft)
         self.conformal_ = ConformalClassifier(coverage=coverage).fit(honest, truth)
