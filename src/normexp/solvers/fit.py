@@ -18,7 +18,7 @@ from normexp.solvers.objective import SoftmaxObjective
 from normexp.solvers.outcome import Fitted, Outcome, Solution
 from normexp.solvers.problem import Problem
 from normexp.solvers.row_space import RowSpace
-from normexp.solvers.separation import decided, looks_separated, separation_of
+from normexp.solvers.separation import decided, leads, looks_separated, separation_of
 from normexp.solvers.truncated_newton import Ending, Step, minimise
 
 F64 = NDArray[np.float64]
@@ -28,7 +28,7 @@ _FEATURES_PER_ROW = 2
 # Endings without a penalty that a separation of classes may have brought about.
 _DOUBTFUL = (Outcome.GRADIENT, Outcome.FLAT, Outcome.STUCK, Outcome.GROWING)
 # A Newton step that moves no score by more leads to an optimum nearby; where there is none, it moves some by about 1.
-_STILL = 0.1
+_STILL, _AHEAD = 0.1, 0.5
 
 
 def fit_softmax_regression(
@@ -89,21 +89,29 @@ def fit_softmax_regression(
     if not np.any(ridge) and ending.outcome in _DOUBTFUL:
         separated = ending.outcome is Outcome.GROWING
         looks = separated or looks_separated(X, target, weight, fitted.coef, fitted.intercept, tol)
-        if looks and not _is_near(problem, objective, ending):
+        near, grows = _one_step_on(problem, objective, ending) if looks else (True, False)
+        if not near:
             lie = separation_of(
                 X, target, weight, n_classes=n_classes, fit_intercept=fit_intercept, centre=centre, scale=scale
             )
-            outcome = decided(ending.outcome, lie)
+            outcome = decided(ending.outcome, lie, grows=grows)
             fitted = fitted._replace(solution=replace(fitted.solution, outcome=outcome))
     return fitted
 
 
-def _is_near(problem: Problem[Any], objective: SoftmaxObjective, ending: Ending) -> bool:
-    """Whether one more Newton step would hardly move a score: then there is an optimum, and no need of a program."""
+def _one_step_on(problem: Problem[Any], objective: SoftmaxObjective, ending: Ending) -> tuple[bool, bool]:
+    """Whether one more Newton step would hardly move a score, and whether it would move a row's class ahead.
+
+    In the first case there is an optimum, and no need of a program; in the second the coefficients grow.
+    """
     inner = problem.newton_step(objective.at(ending.coef, ending.shift), refit=True)
-    step = inner.step
-    moved = (float(np.abs(block.affine(step.coef, step.shift)).max(initial=0.0)) for block in objective.rows.blocks())
-    return not inner.stalled and max(moved, default=0.0) <= _STILL
+    step, moved, ahead = inner.step, 0.0, 0.0
+    for block in objective.rows.blocks():
+        scores = block.affine(step.coef, step.shift)
+        moved = max(moved, float(np.abs(scores).max(initial=0.0)))
+        counted = objective.weight[block.rows] > 0
+        ahead = max(ahead, float(leads(scores, objective.target[block.rows])[counted].max(initial=0.0)))
+    return not inner.stalled and moved <= _STILL, ahead >= _AHEAD
 
 
 def on_the_tables_scale(

@@ -209,7 +209,9 @@ def summed_covariance(prob: NDArray[np.floating], weight: F64) -> F64:
         return np.array([[float(weight @ (p * (1 - p)))]])
     weighted = prob * weight.astype(prob.dtype)[:, None]
     products: F64 = -(prob.T @ weighted).astype(np.float64, copy=False)
-    products[np.diag_indices(len(products))] += weighted.sum(axis=0, dtype=np.float64)
+    np.einsum("kk->k", products)[...] = 0.0
+    # p_k (1 - p_k) as p_k times the others: no digits are lost where p_k is near 1.
+    np.einsum("kk->k", products)[...] = -products.sum(axis=1)
     return products
 
 

@@ -26,6 +26,9 @@ _FIRST_PATIENCE, _NEXT_PATIENCE = 1, 3
 # one product of matrices, which takes as long as so many passes.
 _UNKNOWNS_PER_PASS, _LEAST_PATIENCE = 30, 8
 _MAX_BLOCK_NUMBERS = 1 << 25
+# After a step of more than so many, or one that rounding ended, blocks are no guide either: the Hessian is formed from
+# all rows wherever it fits (docs/decisions/0017-faint-penalties.md).
+_FORMING_PATIENCE, _UNKNOWNS_PER_LONG_PASS = 50, 10
 # From so many classes on sparse rows get a diagonal for each: turning the classes costs more than their products.
 _MANY_CLASSES = 100
 
@@ -39,6 +42,7 @@ class Metric:
         self._sample, fits_hessian = _hessian_plan(rows.n_rows, rows.n_features, objective.n_scores)
         self._use_hessian = fits_hessian and not rows.is_sparse
         self._unknowns = objective.n_scores * (rows.n_features + 1)
+        self._may_form = self._unknowns <= _MAX_UNKNOWNS and not rows.is_sparse
         self._dense = rows.n_features <= _MAX_DENSE_FEATURES
         self._may_block = (
             self._dense
@@ -61,6 +65,8 @@ class Metric:
     def fit(self, last_inner: int = 0) -> Preconditioner:
         """Fit at the probabilities that the objective holds; last_inner: inner iterations of the step before."""
         objective = self._objective
+        if self._may_form and last_inner > max(_FORMING_PATIENCE, self._unknowns // _UNKNOWNS_PER_LONG_PASS):
+            self._use_hessian, self._sample, self.blocks = True, objective.rows.n_rows, None
         if self._may_block and not self._use_hessian and last_inner > _PATIENCE:
             self.blocks = fit_class_blocks(objective, self._rng)
         if self.blocks is not None:

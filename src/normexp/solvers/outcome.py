@@ -31,10 +31,10 @@ class Outcome(Enum):
         "known to be an optimum. Rescale the columns, or take a stronger penalty."
     )
     GROWING = (
-        "max_iter steps were not enough, and there is no penalty: most probably a linear rule separates some rows from "
-        "the others without error, so that the coefficients grow without end; the table is too large, or read in "
-        "blocks, so that no linear program decides it. Give a penalty (a finite C) to get an optimum, or raise "
-        "max_iter."
+        "There is no penalty, and the coefficients still grow where the gradient has all but vanished, or max_iter "
+        "steps have passed: most probably a linear rule separates some rows from the others without error, so that "
+        "they grow without end; the table is too large, or read in blocks, so that no linear program decides it. Give "
+        "a penalty (a finite C) to get an optimum."
     )
     MAX_ITER = "max_iter steps were not enough to reach the optimum within tol; raise max_iter."
     RUNNING = (

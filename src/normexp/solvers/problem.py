@@ -70,6 +70,10 @@ class Problem(ABC, Generic[P]):
     def moved(self, point: P, inner: Inner) -> P:
         """Evaluate the point one step further."""
 
+    def gain(self, point: P, trial: P, inner: Inner) -> float:  # noqa: ARG002  (spaces that see the slopes use them)
+        """By how much the whole step lowered the objective."""
+        return point.value - trial.value
+
     @abstractmethod
     def cut(self, point: P, inner: Inner) -> P:
         """Evaluate the best point among many lengths along the step."""

@@ -113,7 +113,7 @@ def separation_of(
     return Separation.COMPLETE if strict.min() >= 1.0 - _STRICT else Separation.QUASI
 
 
-def decided(outcome: Outcome, separation: Separation) -> Outcome:
+def decided(outcome: Outcome, separation: Separation, *, grows: bool = False) -> Outcome:
     """Say how a fit without a penalty ended, now that it is known how the classes lie.
 
     Parameters
@@ -122,11 +122,13 @@ def decided(outcome: Outcome, separation: Separation) -> Outcome:
         What the solver took it for.
     separation : Separation
         What the program found.
+    grows : bool
+        Whether a Newton step from the end would still move a row's class ahead of the others.
 
     Returns
     -------
     Outcome
-        The same where nothing was decided.
+        Where nothing was decided the same, but for coefficients that still grow where the gradient has vanished.
     """
     if separation is Separation.COMPLETE:
         return Outcome.SEPARABLE
@@ -134,6 +136,8 @@ def decided(outcome: Outcome, separation: Separation) -> Outcome:
         return Outcome.QUASI_SEPARABLE
     if separation is Separation.OVERLAP and outcome is Outcome.GROWING:
         return Outcome.MAX_ITER
+    if separation is Separation.UNDECIDED and grows and outcome is Outcome.GRADIENT:
+        return Outcome.GROWING
     return outcome
 
 
@@ -144,14 +148,17 @@ def looks_separated(X: Any, target: NDArray[np.intp], weight: F64, coef: F64, in
     gradient, by a factor e each; a fit that ends at a gradient of tol has left them with no more than about N tol.
     """
     scores = np.asarray(X @ coef) + intercept
-    if scores.shape[1] == 1:
-        lead = np.where(target == 1, scores[:, 0], -scores[:, 0])
-    else:
-        own = scores[np.arange(len(target)), target]
-        scores[np.arange(len(target)), target] = -np.inf
-        lead = own - scores.max(axis=1)
     sure = min(0.1, max(_SURE, 10.0 * tol * len(target)))
-    return bool(np.any(lead[weight > 0] >= -np.log(sure)))
+    return bool(np.any(leads(scores, target)[weight > 0] >= -np.log(sure)))
+
+
+def leads(scores: NDArray[np.floating], target: NDArray[np.intp]) -> F64:
+    """By how much each row's class is ahead of the best other one, (n,); scores (n, S) are overwritten."""
+    if scores.shape[1] == 1:
+        return np.asarray(np.where(target == 1, scores[:, 0], -scores[:, 0]))
+    own = scores[np.arange(len(target)), target]
+    scores[np.arange(len(target)), target] = -np.inf
+    return np.asarray(own - scores.max(axis=1))
 
 
 def _standardised(X: Any, centre: F64, scale: F64, *, fit_intercept: bool) -> Any:

@@ -30,6 +30,8 @@ F64 = NDArray[np.float64]
 POOR, _GOOD = 0.25, 0.75
 _DAMP_FIRST, _DAMP_FACTOR = 1 / 16, 4.0
 _MAX_POLISH = 8
+# Where no step lowers the value any more, an optimum is believed if the step promised no larger share of it.
+_FAINT_PROMISE = 1e-9
 # Newton's method without a penalty takes ten or twenty steps, unless the optimum is at infinity.
 _MANY_STEPS = 100
 
@@ -128,7 +130,7 @@ def minimise(
         inner = _timed(clock, "steps", partial(problem.newton_step, point, refit=not polishing))
         trial = _timed(clock, "points", partial(problem.moved, point, inner))
         rounding = 16 * np.finfo(float).eps * abs(point.value)
-        decrease = point.value - trial.value
+        decrease = problem.gain(point, trial, inner)
         if inner.decrease <= rounding and abs(decrease) <= 4 * rounding:
             sharper = problem.sharpen(point)
             if sharper is not None:
@@ -147,6 +149,10 @@ def minimise(
         ratio = decrease / inner.decrease
         if not ratio >= POOR:  # also when the value overflowed
             trial = _timed(clock, "points", partial(problem.cut, point, inner))
+            if problem.damping >= 1.0 and trial.value >= point.value:
+                # No length of the most cautious step lowers the value: the next one would be the same again.
+                faint = inner.decrease <= _FAINT_PROMISE * abs(point.value)
+                return ended(point, Outcome.FLAT if faint else Outcome.STUCK, gap, iteration + 1)
         problem.damping = damped(problem.damping, ratio)
         point = trial
         if keep is not None:

@@ -50,7 +50,9 @@ def residual_rows(scores, target, weight, prob):
             first_moment = row_dot(e, s) + own * s[y]
             e[y] = own
             total = others + own
-            log_total = np.log(total)
+            # Where the label is the likeliest, its exponential is 1 and the rest is added to it by log1p alone: a loss of
+            # 1e-20 has all its digits.
+            log_total = np.log1p(others) if s[y] == 0.0 else np.log(total)
             w = weight[i]
             loss += w * (log_total - s[y])
             entropy += w * (log_total - first_moment / total)
@@ -95,10 +97,12 @@ def curvature_rows(tangent, prob, target, weight, damping):
     for i in range(rows):
         y = target[i]
         a = 0.5 * damping * (1.0 - prob[i, y])
-        own = a * tangent[i, y]
-        mean = (1.0 - a) * row_dot(prob[i], tangent[i]) + own
+        own = tangent[i, y]
+        for k in range(classes):  # seen from the label's: no digits are lost where p_y is near 1
+            tangent[i, k] -= own
+        mean = (1.0 - a) * row_dot(prob[i], tangent[i])
         w = weight[i]
-        extra = w * (own - a * mean)
+        extra = -w * a * mean
         rest = w * (1.0 - a)
         for k in range(classes):
             tangent[i, k] = rest * prob[i, k] * (tangent[i, k] - mean)
@@ -161,8 +165,12 @@ def losses_along(scores, tangent, target, weight, lengths, out):
             _exponentials(shifted, (stop - start) * classes, mass)
             for i in range(start, stop):
                 first = (i - start) * classes
-                total = row_sum(mass[first : first + classes])
-                out[m] += weight[i] * (np.log(total) - shifted[first + target[i]])
+                own = shifted[first + target[i]]
+                if own == 0.0:  # as in residual_rows
+                    mass[first + target[i]] = 0.0
+                    out[m] += weight[i] * np.log1p(row_sum(mass[first : first + classes]))
+                else:
+                    out[m] += weight[i] * (np.log(row_sum(mass[first : first + classes])) - own)
 
 
 @kernel(FUSED)
