@@ -252,6 +252,7 @@ def test_rows_from_training_are_noticed(call, tmp_path):
         ("notes.pdf", ["--labels", "y"], ["'.pdf'", "numpy.save"]),
         ("absent.npz", ["--labels", "y"], ["there is no such file"]),
         ("net.npz", ["--labels", "z"], ["'z' is neither a file nor the name"]),
+        ("one.npz", ["--labels", "y"], ["'z' (5,)", "numpy.column_stack([0 * z, z])"]),
         ("two.npz", ["--labels", "y"], ["several matrices, 'a', 'b'", "--take a"]),
         ("net.npz", ["--labels", "y", "--take", "logit"], ["no array 'logit'", "'logits'"]),
         ("net.npz", ["--labels", "y", "--as", "odds"], ["kind is 'odds'"]),
@@ -265,6 +266,7 @@ def test_rows_from_training_are_noticed(call, tmp_path):
 def test_wrong_files_and_options_are_sentences(call, folder, monkeypatch, file, options, fragments):
     monkeypatch.chdir(folder)
     (folder / "notes.pdf").write_bytes(b"%PDF-1.4")
+    np.savez(folder / "one.npz", z=np.zeros(5), y=np.zeros(5, dtype=int))
     said = sentence(call("audit", file, *options))
     for fragment in fragments:
         assert fragment in said

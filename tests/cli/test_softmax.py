@@ -152,6 +152,7 @@ def test_a_file_without_numbers_is_refused(call, tmp_path, name, content, parts)
         (["nowhere.csv"], "there is no file nowhere.csv"),
         (["/"], "folder"),
         (["1", ""], "''"),
+        (["1,5", "2,5"], "'1,5' could be one number with a decimal comma, or two; write 1.5 or 1 5"),
     ],
 )
 def test_words_that_are_no_numbers_are_refused(call, words, part):

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import optimize, special, stats
 
 from normexp.report import summarise
 from normexp.report.labelled import Labelled
@@ -46,6 +46,22 @@ def test_a_gain_that_could_be_chance_is_amber():
     target = (logits + rng.gumbel(size=(200, 2))).argmax(axis=1)
     labelled = Labelled(logits, target, ("a", "b"), np.array([0.5, 0.5]), ("",) * 200)
     assert levels(labelled)["prior"] in {"amber", "red"}
+
+
+def test_good_decisions_with_certain_errors_are_told_to_be_calibrated_and_not_to_seek_features():
+    labelled = made(n=500)
+    prior = -np.log(labelled.prior[labelled.target]).mean()
+
+    def gain(claim):
+        logits = claim * labelled.logits
+        return prior + (logits[np.arange(500), labelled.target] - special.logsumexp(logits, axis=1)).mean()
+
+    claim = optimize.brentq(lambda claim: gain(claim) - 0.01, 1.0, 50.0)  # a gain that could be chance
+    told = verdict(replace(labelled, logits=claim * labelled.logits), "prior")
+    assert told.level == "amber"
+    assert told.title == "Decisions better than the prior, probabilities perhaps not"
+    assert "Calibrate" in told.advice
+    assert "features" not in told.advice
 
 
 @pytest.mark.parametrize(("claim", "words"), [(3.0, "over-confident"), (0.35, "under-confident")])

@@ -261,6 +261,8 @@ def test_examples_show_which_row_it_is(model, fruit, tmp_path):
     shown = model.labelled(open_source(fruit, target="kind")).examples
     assert shown[0].startswith("mass=")
     assert "width=missing" in shown[0]
+    assert "picked=2024-" in shown[0]
+    assert "00:00:00" not in shown[0]
     path = tmp_path / "a.txt"
     path.write_text(
         "__label__a " + "long " * 100 + "\n__label__b short one\n" + "__label__a x y\n__label__b short z\n" * 3

@@ -1,15 +1,18 @@
 """Rows of logits from the command line, from a file or from a pipe."""
 
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 import normexp as nx
 from normexp.base.errors import InputError, RangeError
+
+_DECIMAL_COMMA: Final = re.compile(r"[+-]?\d+,\d+$")
 
 
 class Row(NamedTuple):
@@ -100,6 +103,12 @@ def _read(words: Sequence[str]) -> list[NDArray[np.float64]]:
         if not words and sys.stdin.isatty():
             raise InputError("softmax: no logits came; give numbers (normexp softmax 2.0 1.0 0.1), a file, or a pipe.")
         return _parse_lines(sys.stdin, "standard input")
+    commas = [word for word in words if _DECIMAL_COMMA.match(word)]
+    if len(words) > 1 and commas:
+        raise InputError(
+            f"softmax: {commas[0]!r} could be one number with a decimal comma, or two; write "
+            f"{commas[0].replace(',', '.')} or {commas[0].replace(',', ' ')}, which are clear."
+        )
     numbers = [_number(part) for word in words for part in _split(word) or [word]]
     if numbers and None not in numbers:
         return [np.array(numbers, dtype=np.float64)]

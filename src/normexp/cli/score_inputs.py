@@ -89,7 +89,7 @@ def _file(given: str, path: Path, names: tuple[str, ...], *, option: str) -> Pat
     found = Path(given)
     if found.exists() or found.suffix:
         return found
-    inside = f" {nearest(given, names)};" if names else ""
+    inside = f" {nearest(given, names).replace('column', 'name')};" if names else ""
     raise InputError(
         f"{path}: {option} {given!r} is neither a file nor the name of an array or column in it.{inside} correct it."
     )

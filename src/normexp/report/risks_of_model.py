@@ -42,6 +42,14 @@ def judge_usefulness(e: Evidence) -> Verdict:
         )
     if isnan(loss.gain_low):
         return Verdict("prior", title, "amber", f"{seen} Too few rows to be sure of it.", "Judge it on more rows.")
+    if loss.gain_low <= 0 < accuracy.gain_low:
+        return Verdict(
+            "prior",
+            "Decisions better than the prior, probabilities perhaps not",
+            "amber",
+            f"{seen} The gain in log loss could be chance: its interval reaches below 0.",
+            "Calibrate before the probabilities are used: a few certain errors ruin the log loss of good decisions.",
+        )
     if loss.gain_low <= 0:
         return Verdict(
             "prior",

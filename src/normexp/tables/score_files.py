@@ -204,7 +204,13 @@ def _likeliest(path: Path, arrays: dict[str, NDArray[Any]]) -> str:
         return found[0]
     if not found:
         shapes = ", ".join(f"{key!r} {value.shape}" for key, value in arrays.items())
-        raise InputError(f"{path}: the archive holds {shapes or 'nothing else'}, and no matrix of numbers (N, K).")
+        single = [key for key, value in arrays.items() if value.ndim == 1 and value.dtype.kind == "f"]
+        one = single[0] if single else "z"
+        raise InputError(
+            f"{path}: the archive holds {shapes or 'nothing else'}, and no matrix of numbers (N, K). One column for "
+            "each class is needed; of a network with a single logit write the columns 0 and that logit, with "
+            f"numpy.column_stack([0 * {one}, {one}])."
+        )
     raise InputError(
         f"{path}: the archive holds several matrices, {enumerate_names(found)}; say which one with --take, such as "
         f"--take {found[0]}."

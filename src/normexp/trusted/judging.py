@@ -1,5 +1,6 @@
 """From logits to predictions, from labels to class indices, and a short text to show which row it is."""
 
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -167,6 +168,8 @@ def _brief(value: Any) -> str:
     """Write a value as a person would write it."""
     if value is None:
         return "missing"
+    if isinstance(value, datetime):
+        return value.isoformat(sep=" ").removesuffix(" 00:00:00")  # a day has no time
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
