@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from normexp.backends.blas import BLAS
 from normexp.backends.blocks import cooled
 from normexp.backends.layout import BLOCK_ELEMENTS
 from normexp.backends.threads import POOL
@@ -30,6 +31,7 @@ FEWEST_ROWS = 16
 BLOCK_BYTES = 1 << 26  # of a block's logits, 64 MiB, unless even the fewest rows need more
 TILE_CLASSES = 8192  # classes that are copied, or wait to be added, at a time
 WHOLE = 64  # classes and depth are filled up to multiples of this, which the registers of all CPUs divide
+SMALL = 1 << 18  # multiplications; OpenBLAS computes products of no more on one thread (its interface/gemm.c)
 SHALLOW = 128  # up to this depth, which BLAS sums in one go, multiples of 16 are enough
 
 Multiply = Callable[..., Any]
@@ -75,6 +77,17 @@ def linear_loss(
     head: Head, loss: Loss, *, wants_grad: bool, multiply: Multiply = np.matmul
 ) -> tuple[FloatVector, Gradients | None]:
     """Losses of all rows (N,), and the gradients when wanted; multiply(a, b, out=) is the matrix product."""
+    K, D = head.projection.shape
+    if multiply is np.matmul and rows_of_a_block(K, head) * _filled_up(D, 16) * _filled_up(K) > SMALL:
+        with BLAS.held():
+            return _linear_loss(head, loss, multiply, wants_grad=wants_grad)
+    return _linear_loss(head, loss, multiply, wants_grad=wants_grad)
+
+
+def _linear_loss(
+    head: Head, loss: Loss, multiply: Multiply, *, wants_grad: bool
+) -> tuple[FloatVector, Gradients | None]:
+    """The same."""
     N, D = head.x.shape
     K = len(head.projection)
     losses = np.zeros(N)

@@ -1,0 +1,175 @@
+"""Threads that are not the library's own: BLAS's, and those that compile while the process forks."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+
+import numpy as np
+import pytest
+import scipy.linalg  # noqa: F401  (brings a BLAS of its own, which must be there when the libraries are looked for)
+from threadpoolctl import threadpool_info, threadpool_limits
+
+import normexp as nx
+from normexp.backends.blas import BLAS
+from normexp.backends.threads import POOL
+
+
+def blas_threads():
+    """How many threads each BLAS may use."""
+    return [library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"]
+
+
+@pytest.fixture
+def many_cpus(monkeypatch):
+    """A process that may run on four CPUs, and a BLAS with as many threads."""
+    monkeypatch.setattr(POOL, "most", 4)
+    with threadpool_limits(4, user_api="blas"), nx.set_num_threads(4):
+        yield blas_threads()
+
+
+@pytest.fixture
+def seen(monkeypatch):
+    """What BLAS may use while it multiplies for linear_cross_entropy."""
+    counts, multiply = [], np.matmul
+
+    def watched(a, b, out):
+        counts.append(max(blas_threads()))
+        return multiply(a, b, out=out)
+
+    monkeypatch.setattr("normexp.backends.linear.np.matmul", watched)
+    monkeypatch.setattr("normexp.ops.linear_losses.linear_loss.__kwdefaults__", {"multiply": watched})
+    return counts
+
+
+HEAD = np.random.default_rng(5)
+X, PROJECTION, TARGET = HEAD.standard_normal((70, 48)), HEAD.standard_normal((300, 48)), HEAD.integers(0, 300, 70)
+
+
+def test_products_use_as_many_threads_as_were_set(many_cpus, seen):
+    answers = []
+    for threads in (1, 2, 4, 7):
+        with nx.set_num_threads(threads):
+            answers.append(nx.linear_cross_entropy_with_grad(X, PROJECTION, TARGET))
+        assert set(seen) == {min(threads, 4)}
+        assert blas_threads() == many_cpus
+        seen.clear()
+    for answer in answers[1:]:
+        assert all(np.array_equal(a, b) for a, b in zip(answers[0][:3], answer[:3], strict=True))
+
+
+def test_small_heads_pay_nothing(many_cpus, seen):
+    with nx.set_num_threads(1):
+        nx.linear_cross_entropy(X[:, :16], PROJECTION[:9, :16], TARGET % 9)
+    assert set(seen) == {4}
+
+
+def test_a_smaller_number_of_blas_itself_is_kept(many_cpus, seen):
+    with threadpool_limits(1, user_api="blas"), nx.set_num_threads(3):
+        nx.linear_cross_entropy(X, PROJECTION, TARGET)
+        assert set(seen) == {1}
+    assert blas_threads() == many_cpus
+
+
+def test_errors_inside_give_the_threads_back(many_cpus):
+    with nx.set_num_threads(1), pytest.raises(KeyError), BLAS.held():
+        assert set(blas_threads()) == {1}
+        raise KeyError
+    assert blas_threads() == many_cpus
+
+
+def test_calls_that_overlap_give_back_what_there_was(many_cpus):
+    """First in, first out: on its own the second would note 1 as the former number, and leave it behind."""
+    first_in, second_in, first_out = (threading.Event() for _ in range(3))
+
+    def first():
+        with BLAS.held():
+            inside.append(max(blas_threads()))
+            first_in.set()
+            second_in.wait(30)
+        first_out.set()
+
+    def second():
+        first_in.wait(30)
+        with BLAS.held():
+            inside.append(max(blas_threads()))
+            second_in.set()
+            first_out.wait(30)
+
+    inside = []
+    threadpool_limits(4, user_api="blas").unregister()  # whoever set a number last is the one who may set it
+    with nx.set_num_threads(1):
+        threads = [threading.Thread(target=work) for work in (first, second)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+    assert blas_threads() == many_cpus
+    assert inside[0] == inside[1]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform has no fork")
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_a_child_forked_within_can_bound_again():
+    with BLAS._bounding:
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if BLAS._bounding.acquire(blocking=False) else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+# ---------------------------------------------------------------- a fork while another thread compiles
+
+PROGRAM = """
+    import os, signal, sys, threading, time
+    import numpy as np
+    from numba import njit
+    from numba.core.compiler_lock import global_compiler_lock
+
+    x = np.arange(50.0)
+    if sys.argv[1] == "normexp":
+        import normexp as nx
+        first, second = (lambda: nx.margin(x)), (lambda: nx.max_logit(x))
+    else:
+        first, second = njit(lambda x: np.median(x) + np.sort(x).sum()), njit(lambda x: x.max())
+        first, second = (lambda f=first: f(x)), (lambda f=second: f(x))
+
+    compiling = threading.Thread(target=first)
+    compiling.start()
+    while global_compiler_lock._lock.acquire(blocking=False):  # until the other thread has it
+        global_compiler_lock._lock.release()
+        time.sleep(0.0005)
+    child = os.fork()
+    if child == 0:
+        signal.alarm(int(sys.argv[2]))
+        os._exit(0 if second() == 49.0 else 1)
+    _, status = os.waitpid(child, 0)
+    compiling.join()
+    assert second() == 49.0
+    print(os.waitstatus_to_exitcode(status))
+"""
+
+
+def exit_of_child(tmp_path, kind, alarm_s):
+    """What became of the child: 0, or minus the signal that ended it."""
+    path, cache = tmp_path / "program.py", tmp_path / "cache"
+    path.write_text(textwrap.dedent(PROGRAM))
+    cache.mkdir()
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore::DeprecationWarning", str(path), kind, str(alarm_s)],
+        env={**os.environ, "NUMBA_CACHE_DIR": str(cache)}, capture_output=True, text=True, timeout=400, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    return int(done.stdout)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform has no fork")
+def test_a_child_forked_while_a_kernel_is_compiled_can_compile_its_own(tmp_path):
+    assert exit_of_child(tmp_path, "normexp", 200) == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform has no fork")
+def test_numba_alone_would_wait_for_ever(tmp_path):
+    assert exit_of_child(tmp_path, "numba", 10) == -signal.SIGALRM
