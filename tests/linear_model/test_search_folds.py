@@ -12,6 +12,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from normexp import NormexpError, NormexpWarning, SoftmaxClassifier, SoftmaxClassifierCV, TrustedClassifier
+from normexp.linear_model.scoring import held_out_log_loss
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(60, 3))
@@ -153,3 +154,20 @@ def trusted(base, rows=X, **params):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return TrustedClassifier(base, cv=3).fit(rows, Y, **params)
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_log_loss_is_scored_as_scikit_learn_scores_it(n_classes, dtype):
+    rng = np.random.default_rng(3)
+    X = (400.0 * rng.normal(size=(90, 2))).astype(dtype)  # some rows are wrong beyond the clipping of probabilities
+    y = np.array(["a", "b", "c"])[(np.arange(90) % n_classes)]
+    model = SoftmaxClassifier(init=rng.normal(size=(1 if n_classes == 2 else 3, 3)), max_iter=0).fit(X, y)
+    weight = rng.uniform(size=90)
+    labels, close = np.unique(y), 1e-6 if dtype is np.float32 else 1e-12
+    for given in (None, weight):
+        theirs = -log_loss(y, model.predict_proba(X), labels=labels, sample_weight=given)
+        assert held_out_log_loss(model, X, y, given) == pytest.approx(theirs, rel=close)
+    exact = np.mean([-np.log(p[k]) if p[k] > 0 else np.inf for p, k in zip(
+        model.predict_proba(X), np.searchsorted(labels, y), strict=True)])  # fmt: skip
+    assert exact > 1.01 * -held_out_log_loss(model, X, y)  # the clipping was reached

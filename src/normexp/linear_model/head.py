@@ -38,12 +38,12 @@ class LinearPosterior(ClassifierMixin, BaseEstimator):
     @over_rows
     def predict_proba(self, X: Any) -> Floats:
         """Probability of each class, (N, K), in the order of ``classes_``."""
-        return self._joined(X, "predict_proba", lambda scores: softmax(_two_columns(scores)))
+        return self._joined(X, "predict_proba", lambda scores: softmax(two_columns(scores)))
 
     @over_rows
     def predict_log_proba(self, X: Any) -> Floats:
         """Logarithm of each class's probability, (N, K), accurate also where a probability is nearly 1."""
-        return self._joined(X, "predict_log_proba", lambda scores: log_softmax(_two_columns(scores)))
+        return self._joined(X, "predict_log_proba", lambda scores: log_softmax(two_columns(scores)))
 
     @over_rows
     def predict_top_k(self, X: Any, k: int) -> tuple[NDArray[Any], Floats]:
@@ -60,7 +60,7 @@ class LinearPosterior(ClassifierMixin, BaseEstimator):
             raise RangeError(f"{name}: k is {k}; it must lie between 1 and the {count} classes.")
         index, prob = [], []
         for scores in self._blocks(self._read(X, "predict_top_k")):
-            logits = _two_columns(scores)
+            logits = two_columns(scores)
             index.append(top_k(logits, k).index)
             # the very bits of predict_proba, from which those of ops.top_k may differ in the last
             prob.append(np.take_along_axis(np.asarray(softmax(logits)), index[-1], axis=1))
@@ -148,7 +148,7 @@ def _best(scores: Floats) -> NDArray[np.intp]:
     return (scores > 0).astype(np.intp) if scores.ndim == 1 else scores.argmax(axis=1)
 
 
-def _two_columns(scores: Floats) -> Floats:
+def two_columns(scores: Floats) -> Floats:
     """Logits (n, K), of two classes too."""
     return scores if scores.ndim > 1 else np.column_stack([np.zeros_like(scores), scores])
 

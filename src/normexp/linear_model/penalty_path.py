@@ -1,4 +1,4 @@
-"""The path of penalties: where it begins, and the models along it, each started at the one before."""
+"""The path of penalties: where it begins, and the models along it, each begun where those before point to."""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -9,11 +9,10 @@ from sklearn.base import clone
 
 from normexp.base.errors import RangeError
 from normexp.linear_model.door import read_labelled
-from normexp.linear_model.head import dense
 from normexp.linear_model.parameters import check_parameters, check_row_weights, check_weighted_classes, class_factors
 from normexp.linear_model.penalties import penalty_of
 from normexp.linear_model.softmax_classifier import SoftmaxClassifier
-from normexp.solvers import CornerProblem, prefers_rows
+from normexp.solvers import CornerProblem, Forecast, RidgeProblem
 
 F64 = NDArray[np.float64]
 
@@ -106,7 +105,7 @@ def alpha_max(
             f"alpha_max: penalty is {penalty!r} with l1_ratio={l1_ratio!r}, which has no corners: no finite strength "
             "makes its coefficients zero; 'l1', 'elasticnet' with a ratio above 0 and 'group_lasso' have."
         )
-    problem, _ = _problem(model, rows, labels, sample_weight, of="alpha_max")
+    problem = _problem(model, rows, labels, sample_weight, of="alpha_max")
     return problem.strongest(wanted)
 
 
@@ -124,7 +123,7 @@ def softmax_path(
     tol: float = 1e-6,
     max_iter: int = 1000,
 ) -> SoftmaxPath:
-    """Softmax regressions under penalties from the strongest to the weakest, each started at the one before.
+    """Softmax regressions under penalties from the strongest to the weakest, each begun where those before point to.
 
     Parameters
     ----------
@@ -177,7 +176,7 @@ def softmax_path(
     check_parameters(model)
     rows, labels = read_labelled(model, X, y, of="softmax_path")
     if isinstance(Cs, (int, np.integer)) and penalty_of(model, rows.shape[1]).has_corners:
-        problem, _ = _problem(model, rows, labels, sample_weight, of="softmax_path")
+        problem = _problem(model, rows, labels, sample_weight, of="softmax_path")
         first = 1.0 / max(problem.strongest(penalty_of(model, rows.shape[1])), np.finfo(float).tiny)
         Cs = np.geomspace(first, _SPAN * first, count_of(Cs, "softmax_path"))
     grid = strengths(Cs, "softmax_path")
@@ -193,26 +192,48 @@ def softmax_path(
 
 
 def fitted_path(
-    model: SoftmaxClassifier, grid: F64, rows: Any, labels: NDArray[Any], sample_weight: ArrayLike | None
+    model: SoftmaxClassifier,
+    grid: F64,
+    rows: Any,
+    labels: NDArray[Any],
+    sample_weight: ArrayLike | None,
+    forecasts: dict[Any, Forecast] | None = None,
+    only: NDArray[np.intp] | None = None,
 ) -> Iterator[SoftmaxClassifier]:
-    """Yield a fitted copy of the model for each C of the ascending grid; rows and labels are checked already."""
-    if model.penalty in {"l2", None} and model.penalty_factor is None:
-        yield from _smooth_path(model, grid, rows, labels, sample_weight)
-        return
-    problem, classes = _problem(model, rows, labels, sample_weight, of="SoftmaxClassifier.fit")
-    start, before = None, None
+    """Yield a fitted copy of the model for each C of the ascending grid; rows and labels are checked already.
+
+    ``forecasts``: what the paths before told, by their classes, of the same model, grid and features on other rows;
+    this path begins its fits by it, and adds to it. ``only``: the rows that are fitted, whose labels and weights these
+    are; they are not copied out of an array.
+    """
+    check_parameters(model)
+    target, weight, classes = _weighed(model, labels, sample_weight, of="SoftmaxClassifier.fit")
+    smooth = model.penalty in {"l2", None} and model.penalty_factor is None
+    kind: type[RidgeProblem | CornerProblem] = RidgeProblem if smooth else CornerProblem
+    problem = kind(rows, target, weight, n_classes=len(classes), fit_intercept=bool(model.fit_intercept), only=only)
+    forecast = Forecast(np.log(grid))
+    if forecasts is not None and not (isinstance(problem, RidgeProblem) and problem.by_rows):
+        forecast = forecasts.setdefault(tuple(classes.tolist()), forecast)
+    forecast.begin(problem.place_scale)
+    before: float | None = None
     for C in grid:
         one = clone(model).set_params(C=float(C))
-        fitted = problem.solve(
-            penalty_of(one, rows.shape[1]),
-            tol=float(model.tol),
-            max_iter=int(model.max_iter),
-            start=start,
-            ratio=None if before is None else float(C) / before,
-        )
-        start, before = (fitted.coef, fitted.intercept), float(C)
+        place, penalty = forecast.start(), penalty_of(one, rows.shape[1])
+        tol, max_iter = float(model.tol), int(model.max_iter)
+        if isinstance(problem, RidgeProblem):
+            if model.penalty is None and before is not None:  # all fits are one
+                place = problem.place
+            rng = one._generator()  # noqa: SLF001  (of the same folder)
+            fitted = problem.solve(penalty.ridge, tol=tol, max_iter=max_iter, place=place, rng=rng)
+        else:
+            start = None if place is None else (place[:-1].copy(), place[-1].copy())
+            ratio = None if before is None else float(C) / before
+            fitted = problem.solve(penalty, tol=tol, max_iter=max_iter, start=start, ratio=ratio)
+        forecast.reached(problem.place)
+        before = float(C)
         one.classes_, one.n_features_in_ = classes, rows.shape[1]
         yield one._take(fitted, rows.dtype)  # noqa: SLF001  (of the same folder; no public door for half-fitted models)
+    forecast.finish()
 
 
 def strengths(Cs: int | ArrayLike, name: str) -> F64:
@@ -235,34 +256,25 @@ def count_of(Cs: Any, name: str) -> int:
     return int(Cs)
 
 
-def _smooth_path(
-    model: SoftmaxClassifier, grid: F64, rows: Any, labels: NDArray[Any], sample_weight: ArrayLike | None
-) -> Iterator[SoftmaxClassifier]:
-    starts = not prefers_rows(rows.shape[0], rows.shape[1])
-    one: SoftmaxClassifier | None = None
-    for C in grid:
-        start = None
-        if one is not None and starts:
-            start = dense(one.coef_)
-            start = np.column_stack([start, one.intercept_]) if model.fit_intercept else start
-        one = clone(model).set_params(C=float(C), init=start).fit(rows, labels, sample_weight=sample_weight)
-        yield one
-
-
-def _problem(
-    model: SoftmaxClassifier, rows: Any, labels: ArrayLike, sample_weight: ArrayLike | None, *, of: str
-) -> tuple[CornerProblem, NDArray[Any]]:
+def _weighed(
+    model: SoftmaxClassifier, labels: NDArray[Any], sample_weight: ArrayLike | None, *, of: str
+) -> tuple[NDArray[np.intp], F64, NDArray[Any]]:
+    """Class indices (N,), weights (N,) and the classes (K,)."""
     classes, target = np.unique(labels, return_inverse=True)
     if len(classes) < 2:
         raise RangeError(
             f"{of}: y holds one class only, {classes.tolist()[0]!r}; at least 2 classes are needed to tell them apart."
         )
-    weight = check_row_weights(sample_weight, rows.shape[0])
+    weight = check_row_weights(sample_weight, len(labels))
     of_class = class_factors(model.class_weight, classes, np.bincount(target), of=of)
     if of_class is not None:
         weight = weight * of_class[target]
     check_weighted_classes(classes, np.bincount(target, weight), of=of)
-    problem = CornerProblem(
-        rows, target.astype(np.intp), weight, n_classes=len(classes), fit_intercept=bool(model.fit_intercept)
-    )
-    return problem, classes
+    return target.astype(np.intp, copy=False), weight, classes
+
+
+def _problem(
+    model: SoftmaxClassifier, rows: Any, labels: NDArray[Any], sample_weight: ArrayLike | None, *, of: str
+) -> CornerProblem:
+    target, weight, classes = _weighed(model, labels, sample_weight, of=of)
+    return CornerProblem(rows, target, weight, n_classes=len(classes), fit_intercept=bool(model.fit_intercept))

@@ -12,6 +12,8 @@ from sklearn.model_selection import check_cv
 
 from normexp.base.errors import DtypeError, NormexpWarning, RangeError
 from normexp.base.in_words import refusals_in_words
+from normexp.linear_model.head import LinearHead, two_columns
+from normexp.ops import softmax
 
 Fold = tuple[NDArray[np.intp], NDArray[np.intp]]
 
@@ -120,6 +122,25 @@ def held_out_score(
             "rows of each class or scoring='neg_log_loss' would be right."
         )
     return score
+
+
+def held_out_log_loss(
+    model: LinearHead, rows: Any, labels: NDArray[Any], weight: NDArray[np.float64] | None = None, /
+) -> float:
+    """What scikit-learn's scorer "neg_log_loss" says of a fitted model, without its checks of rows known to be right.
+
+    On tables of some hundred rows these take longer than a warm-started fit. labels (n,) are among the model's classes;
+    probabilities are clipped as scikit-learn clips them, at the machine's epsilon of their precision.
+    """
+    index = np.searchsorted(model.classes_, labels)
+    logs, first = np.empty(len(labels)), 0
+    for scores in model._blocks(rows):  # noqa: SLF001  (of the same folder; predict_proba would check the rows again)
+        prob = softmax(two_columns(scores))
+        own = prob[np.arange(len(prob)), index[first : first + len(prob)]]
+        eps = np.finfo(own.dtype).eps
+        logs[first : first + len(own)] = np.log(np.clip(own, eps, 1 - eps))
+        first += len(own)
+    return float(np.average(logs, weights=weight))
 
 
 def _with_labels(scorer: Any, classes: NDArray[Any]) -> Any:

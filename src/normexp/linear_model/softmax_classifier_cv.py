@@ -13,8 +13,16 @@ from normexp.linear_model.door import read_labelled
 from normexp.linear_model.head import LinearHead
 from normexp.linear_model.parameters import check_row_weights
 from normexp.linear_model.penalty_path import fitted_path, strengths
-from normexp.linear_model.scoring import cut_to, held_out_score, planned_folds, read_scorer, weights_of_scorer
+from normexp.linear_model.scoring import (
+    cut_to,
+    held_out_log_loss,
+    held_out_score,
+    planned_folds,
+    read_scorer,
+    weights_of_scorer,
+)
 from normexp.linear_model.softmax_classifier import SoftmaxClassifier
+from normexp.solvers import Forecast
 
 # The folds are compared by their scores, which a finer optimum does not move.
 _PATH_TOL = 1e-4
@@ -73,10 +81,13 @@ class SoftmaxClassifierCV(LinearHead):
 
     Notes
     -----
-    In each fold the values are taken from the strongest penalty to the weakest, each fit started at the one before.
-    Of equal mean scores the stronger penalty is taken. Held-out rows of a class that a fold's training rows lack are
-    not scored. The cost is (folds x R x M) warm-started fits and one more; penalties with corners visit few features
-    along the way (the sequential strong rule, checked).
+    In each fold the values are taken from the strongest penalty to the weakest. Each fit begins where the path so far,
+    and the paths of the folds before, say that it ends (``solvers/forecast.py``), which about halves the passes over X;
+    optima are unique, so scores stay within what ``tol`` of a path, 1e-4, leaves open: on the tables of
+    ``bench/cv.py`` less than a hundredth of the standard error of their mean at the chosen C. The last fit is that of
+    ``SoftmaxClassifier(C=C_)``, to the bit. Of equal mean scores the stronger penalty is taken. Held-out rows of a
+    class that a fold's training rows lack are not scored. The cost is (folds x R x M) such fits and one more;
+    penalties with corners visit few features along the way (the sequential strong rule, checked).
 
     Examples
     --------
@@ -165,8 +176,12 @@ class SoftmaxClassifierCV(LinearHead):
         for_split, for_score = self._routed(weight, groups, params)
         folds = planned_folds(self.cv, rows, labels, for_split, of="SoftmaxClassifierCV.fit")
         folds = [(used[counted[used]], held[counted[held]]) for used, held in folds]
+        told: list[dict[Any, Forecast]] = [{} for _ in ratios]  # by classes, for folds may lack some
         scores = [
-            [self._path(grid, ratio, rows, labels, weight, used, held, scorer, for_score) for ratio in ratios]
+            [
+                self._path(grid, ratio, rows, labels, weight, used, held, scorer, for_score, forecasts)
+                for ratio, forecasts in zip(ratios, told, strict=True)
+            ]
             for used, held in folds
         ]
         self.Cs_, self.scores_ = grid, np.array(scores)
@@ -192,21 +207,23 @@ class SoftmaxClassifierCV(LinearHead):
         held: NDArray[np.intp],
         scorer: Any,
         for_score: dict[str, Any],
+        forecasts: dict[Any, Forecast],
     ) -> list[float]:
-        """Score of one fold at each value."""
+        """Score of one fold at each value; forecasts: what the folds before tell it, and it the next ones."""
         held = held[np.isin(labels[held], labels[used])]
         if not len(held) or len(np.unique(labels[used])) < 2:
             raise RangeError(
                 "SoftmaxClassifierCV.fit: a fold holds one class only, or no row to score; fewer folds or more rows of "
                 "each class are needed."
             )
-        table, inner = rows[used], None if weight is None else weight[used]
+        inner = None if weight is None else weight[used]
         template = self._model(1.0, ratio, max(self.tol, _PATH_TOL))
         outer = cut_to(for_score, held, len(labels))
-        return [
-            held_out_score(scorer, model, rows[held], labels[held], outer, of="SoftmaxClassifierCV.fit")
-            for model in fitted_path(template, grid, table, labels[used], inner)
-        ]
+        scored, answers = rows[held], labels[held]
+        path = fitted_path(template, grid, rows, labels[used], inner, forecasts, only=used)
+        if isinstance(self.scoring, str) and self.scoring == "neg_log_loss" and outer.keys() <= {"sample_weight"}:
+            return [held_out_log_loss(model, scored, answers, outer.get("sample_weight")) for model in path]
+        return [held_out_score(scorer, model, scored, answers, outer, of="SoftmaxClassifierCV.fit") for model in path]
 
     def _routed(
         self, weight: NDArray[np.float64] | None, groups: ArrayLike | None, params: dict[str, Any]

@@ -22,12 +22,15 @@ _COPY_NUMBERS = 1 << 22
 _NARROW_NUMBERS = 1 << 24
 
 
-def row_blocks(X: Any, n_outputs: int) -> RowBlocks:
-    """Blocks over an array (N, D) or a SciPy CSR matrix, for scores of n_outputs columns."""
+def row_blocks(X: Any, n_outputs: int, only: NDArray[np.intp] | None = None) -> RowBlocks:
+    """Blocks over an array (N, D) or a SciPy CSR matrix, for scores of n_outputs columns; only: of these rows.
+
+    Rows of an array are taken out block by block, without a copy of the table.
+    """
     if sparse.issparse(X):
         as_rows: Any = X
-        return SparseRows(as_rows.tocsr(), n_outputs)
-    return DenseRows(X, n_outputs)
+        return SparseRows((as_rows if only is None else as_rows[only]).tocsr(), n_outputs)
+    return DenseRows(X, n_outputs, only=only)
 
 
 @dataclass(frozen=True)
@@ -55,19 +58,21 @@ class ColumnMap:
 class DenseBlock(Block):
     """A dense block whose rows are read, centred and scaled when a thread gets to it."""
 
-    def __init__(self, stored: Floats, rows: slice, column_map: ColumnMap) -> None:
+    def __init__(
+        self, stored: Floats, rows: slice, column_map: ColumnMap, only: NDArray[np.intp] | None = None
+    ) -> None:
         self.rows = rows
-        self._stored, self._map = stored, column_map
+        self._stored, self._map, self._only = stored, column_map, only
 
     @cached_property
     def _values(self) -> Floats:
-        return self._map.apply(self._stored)
+        return self._map.apply(self.stored())
 
     def table(self) -> Floats:
         return self._values
 
     def stored(self) -> Floats:
-        return self._stored
+        return self._stored if self._only is None else self._stored[self._only]
 
     def affine(self, coef: Floats, shift: Floats) -> Floats:
         scores = self._values @ coef.astype(self._values.dtype, copy=False)
@@ -111,6 +116,8 @@ class DenseRows(RowBlocks):
         What blocks compute in; float64 by default.
     pool : ThreadPoolExecutor, optional
         The threads of another view of the same table.
+    only : ndarray (n,) intp, optional
+        The rows of the table that there are.
     """
 
     is_sparse = False
@@ -124,11 +131,12 @@ class DenseRows(RowBlocks):
         scale: NDArray[np.float64] | None = None,
         precision: Any = np.float64,
         pool: ThreadPoolExecutor | None = None,
+        only: NDArray[np.intp] | None = None,
     ) -> None:
-        self.n_rows, self.n_features = X.shape
+        self.n_rows, self.n_features = X.shape[0] if only is None else len(only), X.shape[1]
         self.dtype = X.dtype
         self.precision = np.dtype(precision)
-        self._table, self._outputs = X, n_outputs
+        self._table, self._outputs, self._only = X, n_outputs, only
         self._map = ColumnMap(centre, scale, self.precision)
         self._size = rows_of_a_block(self.n_features, n_outputs)
         self._starts = range(0, self.n_rows, self._size)
@@ -137,16 +145,20 @@ class DenseRows(RowBlocks):
         if pool is None and threads > 1 and len(self._starts) > 1:
             self._pool = ThreadPoolExecutor(threads)
         self._ready: list[Block] | None = None
-        if centre is not None and X.size <= _COPY_NUMBERS:
-            self._ready = list(self._cut(self._map.apply(X), ColumnMap(precision=self.precision)))
+        if centre is not None and self.n_rows * self.n_features <= _COPY_NUMBERS:
+            mapped = self._map.apply(X if only is None else X[only])
+            self._ready = list(self._cut(mapped, ColumnMap(precision=self.precision), None))
 
     def blocks(self) -> Iterator[Block]:
-        return self._cut(self._table, self._map) if self._ready is None else iter(self._ready)
+        return self._cut(self._table, self._map, self._only) if self._ready is None else iter(self._ready)
 
-    def _cut(self, stored: Floats, column_map: ColumnMap) -> Iterator[Block]:
+    def _cut(self, stored: Floats, column_map: ColumnMap, only: NDArray[np.intp] | None) -> Iterator[Block]:
         for start in self._starts:
             rows = slice(start, min(start + self._size, self.n_rows))
-            yield DenseBlock(stored[rows], rows, column_map)
+            if only is None:
+                yield DenseBlock(stored[rows], rows, column_map)
+            else:
+                yield DenseBlock(stored, rows, column_map, only[rows])
 
     def seen_through(self, centre: NDArray[np.float64], scale: NDArray[np.float64]) -> "DenseRows":
         return self._again(ColumnMap(centre, scale, self.precision))
@@ -164,6 +176,7 @@ class DenseRows(RowBlocks):
             scale=view.scale,
             precision=view.precision,
             pool=self._pool,
+            only=self._only,
         )
 
     def sum(self, fn: Callable[[Block], Parts]) -> Parts:

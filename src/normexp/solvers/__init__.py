@@ -3,8 +3,10 @@
 from normexp.solvers.checkpoint import Checkpoint as Checkpoint
 from normexp.solvers.corner_fit import CornerProblem as CornerProblem
 from normexp.solvers.corner_fit import fit_penalised as fit_penalised
+from normexp.solvers.fit import RidgeProblem as RidgeProblem
 from normexp.solvers.fit import fit_softmax_regression as fit_softmax_regression
 from normexp.solvers.fit import prefers_rows as prefers_rows
+from normexp.solvers.forecast import Forecast as Forecast
 from normexp.solvers.information import covariance as covariance
 from normexp.solvers.outcome import Fitted as Fitted
 from normexp.solvers.outcome import Outcome as Outcome
@@ -23,10 +25,12 @@ __all__ = [
     "Checkpoint",
     "CornerProblem",
     "Fitted",
+    "Forecast",
     "Meter",
     "Outcome",
     "Penalty",
     "Progress",
+    "RidgeProblem",
     "Running",
     "Solution",
     "Step",

@@ -11,7 +11,7 @@ from normexp.solvers.function import Objective, Point
 from normexp.solvers.metric import Metric
 from normexp.solvers.objective import SoftmaxObjective
 from normexp.solvers.preconditioner import Preconditioner, cholesky_solve, regularised_cholesky
-from normexp.solvers.problem import MAX_INNER, Inner, Problem, best_length, forcing_at
+from normexp.solvers.problem import MAX_INNER, Fallback, Inner, Problem, best_length, forcing_at
 
 F64 = NDArray[np.float64]
 Floats = NDArray[np.floating]
@@ -84,14 +84,17 @@ class CoefficientSpace(Problem[Point]):
         rng: np.random.Generator,
         *,
         metric: FitsPreconditioner | None = None,
+        fallback: Fallback | None = None,
+        earlier_inner: int = 0,
     ) -> None:
-        self._objective, self._first = objective, (coef, shift)
+        self._objective, self._first, self._fallback = objective, (coef, shift), fallback
+        self._last_inner = self.most_inner = 0
         if metric is None:
             assert isinstance(objective, SoftmaxObjective)  # noqa: S101  (rows elsewhere bring their own metric)
             metric = Metric(objective, rng)
+            self._last_inner = earlier_inner if metric.blocks_are_cheap else 0
         self._metric = metric
         self._preconditioner: Preconditioner | None = None
-        self._last_inner = 0
         self.penalised = objective.penalised
 
     @property
@@ -104,7 +107,10 @@ class CoefficientSpace(Problem[Point]):
         self._objective.damping = value
 
     def start(self) -> Point:
-        return self._objective.at(*self._first)
+        point, other = self._objective.at(*self._first), self._fallback
+        if other is None or point.value <= other.value:
+            return point
+        return self._objective.at(other.first, other.shift)
 
     def bound(self, point: Point) -> float:
         return self._objective.dual_bound(point)
@@ -120,6 +126,7 @@ class CoefficientSpace(Problem[Point]):
             self._preconditioner = self._metric.fit(inner.iterations)
             inner = _conjugate_gradients(self._objective, self._preconditioner, sharp, self.tol)
         self._last_inner = MAX_INNER if inner.stalled else inner.iterations
+        self.most_inner = max(self.most_inner, inner.iterations)
         return inner
 
     def sharpen(self, point: Point) -> Point | None:

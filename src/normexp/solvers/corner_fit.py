@@ -36,18 +36,37 @@ class CornerProblem:
     n_classes : int
         Two classes have one score column, S = 1; more have S = n_classes.
     fit_intercept : bool
+    only : ndarray (n,) intp, optional
+        The rows of X to fit, which target and weight belong to; they are not copied out of an array.
+
+    Attributes
+    ----------
+    place : ndarray (D + 1, S)
+        The last optimum on the table's scale; the intercepts are the last row.
+    place_scale : ndarray (D + 1,)
+        What makes the rows of places comparable.
     """
 
+    place: F64
+
     def __init__(
-        self, X: Any, target: NDArray[np.intp], weight: F64, *, n_classes: int, fit_intercept: bool = True
+        self,
+        X: Any,
+        target: NDArray[np.intp],
+        weight: F64,
+        *,
+        n_classes: int,
+        fit_intercept: bool = True,
+        only: NDArray[np.intp] | None = None,
     ) -> None:
         began = time.perf_counter()
         self.n_classes, self.n_scores = n_classes, 1 if n_classes == 2 else n_classes
         self.target, self.weight, self.fit_intercept = target, weight, fit_intercept
-        raw = X if isinstance(X, RowBlocks) else row_blocks(X, self.n_scores)
+        raw = X if isinstance(X, RowBlocks) else row_blocks(X, self.n_scores, only)
         with blas().limit(limits=1, user_api="blas"):
             self.centre, self.scale = column_map(raw, weight, centred=fit_intercept)
             self.rows = raw.seen_through(self.centre, self.scale)
+        self.place_scale = np.append(self.scale, 1.0)
         self.prepared = time.perf_counter() - began
 
     def solve(
@@ -73,7 +92,8 @@ class CornerProblem:
         start : (coef (D, S), intercept (S,)), optional
             Where to start; zero coefficients and the classes' frequencies by default.
         ratio : float, optional
-            When the start is the optimum of a stronger penalty: how many times as strong it was.
+            When the start is the optimum of a stronger penalty, or a guess made from it: how many times as strong it
+            was.
         callback : callable, optional
 
         Returns
@@ -103,7 +123,9 @@ class CornerProblem:
             n_passes=ended.n_passes,
             seconds={"prepare": self.prepared, "steps": spent, "total": self.prepared + spent},
         )
-        return Fitted(coef, shift if self.fit_intercept else np.zeros(self.n_scores), solution)
+        fitted = Fitted(coef, shift if self.fit_intercept else np.zeros(self.n_scores), solution)
+        self.place = np.vstack([fitted.coef, fitted.intercept])
+        return fitted
 
     def strongest(self, penalty: Penalty) -> float:
         """Return the least multiple of the penalty's corners at which all features that bear them are zero.

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ from normexp.rows import Block, RowBlocks, row_blocks
 from normexp.solvers.coefficient_space import CoefficientSpace
 from normexp.solvers.objective import SoftmaxObjective
 from normexp.solvers.outcome import Fitted, Outcome, Solution
-from normexp.solvers.problem import Problem
+from normexp.solvers.problem import Fallback, Problem
 from normexp.solvers.row_space import RowSpace
 from normexp.solvers.separation import decided, leads, looks_separated, separation_of
 from normexp.solvers.truncated_newton import Ending, Step, minimise
@@ -72,31 +72,163 @@ def fit_softmax_regression(
     -------
     Fitted
     """
-    began = time.perf_counter()
-    n_scores = 1 if n_classes == 2 else n_classes
-    raw = row_blocks(X, n_scores)
-    with blas().limit(limits=1, user_api="blas"):  # the blocks are the threads' work, not the products
-        centre, scale = column_map(raw, weight, centred=fit_intercept)
-        rows = raw.seen_through(centre, scale)
-        objective = SoftmaxObjective(
-            rows, target, weight, n_classes=n_classes, ridge=ridge / np.square(scale), fit_intercept=fit_intercept
+    problem = RidgeProblem(X, target, weight, n_classes=n_classes, fit_intercept=fit_intercept)
+    return problem.solve(ridge, tol=tol, max_iter=max_iter, start=start, rng=rng, callback=callback)
+
+
+class RidgeProblem:
+    """Rows and classes, seen through standardised columns once, to be solved for one ridge after another.
+
+    Parameters
+    ----------
+    X, target, weight, n_classes, fit_intercept
+        As in ``fit_softmax_regression``.
+    only : ndarray (n,) intp, optional
+        The rows of X to fit, which target and weight belong to; they are not copied out of an array.
+
+    Attributes
+    ----------
+    by_rows : bool
+        Whether optima are told as coordinates of the rows, which no other rows share, and not as coefficients.
+    place : ndarray (U, S)
+        The last optimum as ``solve`` takes it as ``place``, whatever the ridge: coefficients on the table's scale, or
+        coordinates of the rows; the intercepts are the last row.
+    place_scale : ndarray (U,)
+        What makes the rows of places comparable.
+    """
+
+    def __init__(
+        self,
+        X: Any,
+        target: NDArray[np.intp],
+        weight: F64,
+        *,
+        n_classes: int,
+        fit_intercept: bool = True,
+        only: NDArray[np.intp] | None = None,
+    ) -> None:
+        began = time.perf_counter()
+        self._table, self._target, self._weight, self._only = X, target, weight, only
+        self._n_classes, self._fit_intercept = n_classes, fit_intercept
+        raw = row_blocks(X, 1 if n_classes == 2 else n_classes, only)
+        with blas().limit(limits=1, user_api="blas"):  # the blocks are the threads' work, not the products
+            self._centre, self._scale = column_map(raw, weight, centred=fit_intercept)
+            self._rows = raw.seen_through(self._centre, self._scale)
+        self.by_rows = prefers_rows(raw.n_rows, raw.n_features)
+        self.place_scale = np.ones(raw.n_rows + 1) if self.by_rows else np.append(self._scale, 1.0)
+        self._before: _Before | None = None
+        self._most_inner = 0
+        self._prepared = time.perf_counter() - began
+
+    def solve(
+        self,
+        ridge: float | F64,
+        *,
+        tol: float = 1e-6,
+        max_iter: int = 1000,
+        start: tuple[F64, F64] | None = None,
+        place: F64 | None = None,
+        rng: np.random.Generator | None = None,
+        callback: Callable[[Step], None] | None = None,
+    ) -> Fitted:
+        """Minimise for this ridge; arguments as in ``fit_softmax_regression``.
+
+        ``place`` (U, S) is a guess, made from places of ridges before that were multiples of this one. The fit begins
+        there, or at the last of them where that one is better, which costs no pass to know.
+        """
+        began = time.perf_counter()
+        with blas().limit(limits=1, user_api="blas"):
+            objective = SoftmaxObjective(
+                self._rows,
+                self._target,
+                self._weight,
+                n_classes=self._n_classes,
+                ridge=ridge / np.square(self._scale),
+                fit_intercept=self._fit_intercept,
+            )
+            fallback = None if place is None or self._before is None else self._before.under(objective.ridge)
+            space = self._space(objective, start, place, fallback, np.random.default_rng(0) if rng is None else rng)
+            problem: Problem[Any] = space
+            prepared = self._prepared + time.perf_counter() - began
+            ending = minimise(problem, tol=tol, max_iter=max_iter, callback=callback)
+        seconds = {"prepare": prepared, **ending.seconds, "total": self._prepared + time.perf_counter() - began}
+        self._prepared = 0.0
+        fitted = on_the_tables_scale(
+            ending, self._centre, self._scale, self._fit_intercept, objective.n_passes, seconds
         )
-        problem = _problem(objective, start, centre, scale, np.random.default_rng(0) if rng is None else rng)
-        prepared = time.perf_counter() - began
-        ending = minimise(problem, tol=tol, max_iter=max_iter, callback=callback)
-    seconds = {"prepare": prepared, **ending.seconds, "total": time.perf_counter() - began}
-    fitted = on_the_tables_scale(ending, centre, scale, fit_intercept, objective.n_passes, seconds)
-    if not np.any(ridge) and ending.outcome in _DOUBTFUL:
+        self._keep(space, objective, ending, fitted)
+        if not np.any(ridge) and ending.outcome in _DOUBTFUL:
+            return self._looked_at(fitted, problem, objective, ending, tol)
+        return fitted
+
+    def _space(
+        self,
+        objective: SoftmaxObjective,
+        start: tuple[F64, F64] | None,
+        place: F64 | None,
+        fallback: Fallback | None,
+        rng: np.random.Generator,
+    ) -> CoefficientSpace | RowSpace:
+        """The space to work in: that of the rows when it is much the smaller one."""
+        if start is None and self.by_rows and np.all(objective.ridge > 0):
+            first = None if place is None else (objective.ridge[0] * place[:-1], place[-1])
+            return RowSpace(objective, first, fallback)
+        if start is None and place is not None and not self.by_rows:
+            start = place[:-1], place[-1]
+        coef, intercept = start or (np.zeros((len(self._scale), objective.n_scores)), np.zeros(objective.n_scores))
+        if objective.n_scores > 1:  # no step changes what all classes have in common, and only the penalty sees it
+            coef = coef - coef.mean(axis=1, keepdims=True)
+        first = coef * self._scale[:, None], intercept + self._centre @ coef
+        return CoefficientSpace(objective, *first, rng, fallback=fallback, earlier_inner=self._most_inner)
+
+    def _keep(
+        self, space: CoefficientSpace | RowSpace, objective: SoftmaxObjective, ending: Ending, fitted: Fitted
+    ) -> None:
+        """Remember what the next ridge begins with."""
+        penalty = 0.5 * float(np.sum(objective.ridge[:, None] * np.square(ending.coef)))
+        if isinstance(space, RowSpace):
+            coordinates, shift = space.reached
+            self.place = np.vstack([coordinates / objective.ridge[0], shift])
+            first = coordinates, shift
+        else:
+            self._most_inner = max(self._most_inner, space.most_inner)
+            self.place = np.vstack([fitted.coef, fitted.intercept])
+            first = ending.coef, ending.shift
+        self._before = _Before(*first, ending.value - penalty, penalty, float(objective.ridge[0]), self.by_rows)
+
+    def _looked_at(
+        self, fitted: Fitted, problem: Problem[Any], objective: SoftmaxObjective, ending: Ending, tol: float
+    ) -> Fitted:
+        """Without a penalty: whether a program finds the classes separated where the iteration ended in doubt."""
+        X, target, weight = self._table if self._only is None else self._table[self._only], self._target, self._weight
         separated = ending.outcome is Outcome.GROWING
         looks = separated or looks_separated(X, target, weight, fitted.coef, fitted.intercept, tol)
         near, grows = _one_step_on(problem, objective, ending) if looks else (True, False)
-        if not near:
-            lie = separation_of(
-                X, target, weight, n_classes=n_classes, fit_intercept=fit_intercept, centre=centre, scale=scale
-            )
-            outcome = decided(ending.outcome, lie, grows=grows)
-            fitted = fitted._replace(solution=replace(fitted.solution, outcome=outcome))
-    return fitted
+        if near:
+            return fitted
+        lie = separation_of(
+            X, target, weight, n_classes=self._n_classes, fit_intercept=self._fit_intercept, centre=self._centre,
+            scale=self._scale,
+        )  # fmt: skip
+        outcome = decided(ending.outcome, lie, grows=grows)
+        return fitted._replace(solution=replace(fitted.solution, outcome=outcome))
+
+
+class _Before(NamedTuple):
+    """An optimum in the coordinates of its space, its losses and its penalty, for a ridge that began with this."""
+
+    first: F64
+    shift: F64
+    losses: float
+    penalty: float
+    ridge: float
+    by_rows: bool
+
+    def under(self, ridge: F64) -> Fallback:
+        """The same coefficients and their objective under a multiple of that ridge."""
+        times = float(ridge[0]) / self.ridge if self.ridge > 0 else 1.0
+        first = self.first * times if self.by_rows else self.first
+        return Fallback(first, self.shift, self.losses + times * self.penalty)
 
 
 def _one_step_on(problem: Problem[Any], objective: SoftmaxObjective, ending: Ending) -> tuple[bool, bool]:
@@ -138,19 +270,6 @@ def on_the_tables_scale(
 def prefers_rows(n_rows: int, n_features: int) -> bool:
     """Whether a penalised fit works in the space of its rows, which knows no start but zero."""
     return n_features > _FEATURES_PER_ROW * n_rows
-
-
-def _problem(
-    objective: SoftmaxObjective, start: tuple[F64, F64] | None, centre: F64, scale: F64, rng: np.random.Generator
-) -> Problem[Any]:
-    """The space to work in: that of the rows when it is much the smaller one."""
-    rows = objective.rows
-    if start is None and prefers_rows(rows.n_rows, rows.n_features) and np.all(objective.ridge > 0):
-        return RowSpace(objective)
-    coef, intercept = start or (np.zeros((rows.n_features, objective.n_scores)), np.zeros(objective.n_scores))
-    if objective.n_scores > 1:  # no step changes what all classes have in common, and only the penalty sees it
-        coef = coef - coef.mean(axis=1, keepdims=True)
-    return CoefficientSpace(objective, coef * scale[:, None], intercept + centre @ coef, rng)
 
 
 def column_map(rows: RowBlocks, weight: F64, *, centred: bool) -> tuple[F64, F64]:

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from normexp.solvers.class_blocks import ClassBlocks, fit_class_blocks
+from normexp.solvers.class_blocks import ROWS_PER_FEATURE, ClassBlocks, fit_class_blocks
 from normexp.solvers.class_diagonals import fit_class_diagonals
 from normexp.solvers.class_rows import ClassRows, fit_class_rows
 from normexp.solvers.kronecker import fit_kronecker, plain_moments, rows_for_moments
@@ -29,6 +29,8 @@ _MAX_BLOCK_NUMBERS = 1 << 25
 # After a step of more than so many, or one that rounding ended, blocks are no guide either: the Hessian is formed from
 # all rows wherever it fits (docs/decisions/0017-faint-penalties.md).
 _FORMING_PATIENCE, _UNKNOWNS_PER_LONG_PASS = 50, 10
+# Along a path a fit whose steps were hard before begins with the blocks, if these cost no more than so many passes.
+_CHEAP_PASSES = 40
 # From so many classes on sparse rows get a diagonal for each: turning the classes costs more than their products.
 _MANY_CLASSES = 100
 
@@ -49,6 +51,10 @@ class Metric:
             and not rows.is_sparse
             and objective.n_scores > 1
             and objective.n_scores * (rows.n_features + 1) ** 2 <= _MAX_BLOCK_NUMBERS
+        )
+        drawn = min(rows.n_rows, 2 * ROWS_PER_FEATURE * rows.n_features)
+        self.blocks_are_cheap = (
+            self._may_block and not self._use_hessian and drawn * rows.n_features <= 2 * _CHEAP_PASSES * rows.n_rows
         )
         self.may_keep_rows = (  # from all rows alone: those of a sample are too few for each of many classes
             self._dense

@@ -31,6 +31,14 @@ class Inner(NamedTuple):
     stalled: bool = False
 
 
+class Fallback(NamedTuple):
+    """A point in the coordinates of a space, and the objective there: where to begin if the first point is worse."""
+
+    first: F64
+    shift: F64
+    value: float
+
+
 class Located(Protocol):
     """A point of the space: the objective's value there."""
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from normexp.backends import curvature
 from normexp.solvers.objective import SoftmaxObjective
-from normexp.solvers.problem import MAX_INNER, Inner, Problem, best_length, forcing_at
+from normexp.solvers.problem import MAX_INNER, Fallback, Inner, Problem, best_length, forcing_at
 
 F64 = NDArray[np.float64]
 
@@ -57,12 +57,15 @@ class RowPoint:
 
 
 class RowSpace(Problem[RowPoint]):
-    """A penalised objective, started at zero, in the space of its rows."""
+    """A penalised objective in the space of its rows, started at zero or at coordinates (N, S) and shifts (S,)."""
 
     penalised = True
+    reached: tuple[F64, F64]  # coordinates and shifts of the solution that was asked for last
 
-    def __init__(self, objective: SoftmaxObjective) -> None:
-        self._objective = objective
+    def __init__(
+        self, objective: SoftmaxObjective, first: tuple[F64, F64] | None = None, fallback: Fallback | None = None
+    ) -> None:
+        self._objective, self._first, self._fallback = objective, first, fallback
         self._share = objective.weight / max(objective.total_weight, np.finfo(float).tiny)
         self._kernel: F64 | None = None
         rows = objective.rows
@@ -81,6 +84,13 @@ class RowSpace(Problem[RowPoint]):
         self._objective.damping = value
 
     def start(self) -> RowPoint:
+        if self._first is not None:
+            rows, shift = self._first
+            point = self._evaluate(rows, self.gram(rows), shift)
+            other = self._fallback
+            if other is None or point.value <= other.value:
+                return point
+            return self._evaluate(other.first, self.gram(other.first), other.shift)
         shape = self._objective.rows.n_rows, self._objective.n_scores
         return self._evaluate(np.zeros(shape), np.zeros(shape), np.zeros(shape[1]))
 
@@ -161,6 +171,7 @@ class RowSpace(Problem[RowPoint]):
 
     def solution(self, point: RowPoint) -> tuple[F64, F64]:
         objective = self._objective
+        self.reached = point.rows, point.shift
         coef = self._pulled(point.rows) / objective.ridge[:, None]
         if not objective.fit_intercept:
             return coef, point.shift
