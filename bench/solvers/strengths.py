@@ -90,7 +90,7 @@ def main():
     lines = [
         "# The default fit at every strength of penalty, in any units",
         "",
-        "Written by `bench/solvers/strengths.py`, whose text says what counts; each fit once, on a machine with other work.",
+        "Written by `bench/solvers/strengths.py`, whose text says what counts; each fit once, beside other work.",
         "",
         f"{processor()}, NumPy {np.__version__}",
         "",

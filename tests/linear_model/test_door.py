@@ -119,3 +119,52 @@ def test_a_model_that_is_not_fitted_says_so_as_scikit_learn_does():
 
     with pytest.raises(NotFittedError):
         nx.SoftmaxClassifier().predict_top_k(X, 2)
+
+
+def _calls():
+    X, y = np.random.default_rng(0).normal(size=(90, 3)), np.arange(90) % 3
+    wrong = {"penalty": "zz", "penalty_factor": [1.0], "class_weight": "none", "l1_ratio": 2.0}
+    for name, value in wrong.items():
+        yield f"alpha_max, {name}", lambda n=name, v=value: alpha_max(X, y, **{n: v}), "alpha_max"
+        yield f"softmax_path, {name}", lambda n=name, v=value: softmax_path(X, y, **{n: v}), "softmax_path"
+    yield "softmax_path, tol", lambda: softmax_path(X, y, tol=-1.0), "softmax_path"
+    yield "softmax_path, l2", lambda: softmax_path(X, y, penalty="l2", sample_weight=[1.0]), "softmax_path"
+    yield "alpha_max, weights", lambda: alpha_max(X, y, sample_weight=-np.ones(90)), "alpha_max"
+    yield "alpha_max, cell", lambda: alpha_max(X * 1e200, y), "alpha_max"
+    for name in ("penalty", "penalty_factor", "class_weight"):
+        call = lambda n=name: SoftmaxClassifierCV(**{n: wrong[n]}).fit(X, y)  # noqa: E731  (one of a list)
+        yield f"search, {name}", call, "SoftmaxClassifierCV.fit"
+    yield "search, tol", lambda: SoftmaxClassifierCV(tol=-1.0).fit(X, y), "SoftmaxClassifierCV.fit"
+    yield "batch", lambda: SoftmaxClassifier(C=-1).partial_fit(X, y), "SoftmaxClassifier.partial_fit"
+    yield "lda", lambda: LinearDiscriminant().fit(X, y, [1.0]), "LinearDiscriminant.fit"
+
+
+@pytest.mark.parametrize(("call", "called"), [pytest.param(c, w, id=n) for n, c, w in _calls()])
+def test_a_sentence_names_the_function_that_was_called(call, called):
+    with pytest.raises(NormexpError, match=f"^{called}: "):
+        call()
+
+
+IN_MEMORY = {
+    "LinearDiscriminant.fit": lambda X, y: LinearDiscriminant().fit(X, y).coef_,
+    "NaiveBayesSoftmax.fit": lambda X, y: NaiveBayesSoftmax().fit(X, y).coef_,
+    "SoftmaxClassifierCV.fit": lambda X, y: SoftmaxClassifierCV(Cs=2).fit(X, y).coef_,
+    "TrustedClassifier.fit": lambda X, y: TrustedClassifier().fit(X, y).predict_proba(np.ones((1, 3))),
+    "alpha_max": alpha_max,
+    "softmax_path": lambda X, y: softmax_path(X, y, Cs=2).coefs,
+}
+
+
+@pytest.mark.parametrize("called", IN_MEMORY)
+def test_small_dask_arrays_are_computed_and_large_ones_refused(called):
+    """Without the refusal a collection of any size was computed, until the memory was full."""
+    dask_array = pytest.importorskip("dask.array")
+    X, y = np.random.default_rng(0).uniform(size=(90, 3)), np.arange(90) % 3
+    lazy = dask_array.from_array(X, chunks=(30, 3))
+    np.testing.assert_array_equal(IN_MEMORY[called](lazy, y), IN_MEMORY[called](X, y))
+    huge = dask_array.zeros((10**9, 300), chunks=(10**7, 300))
+    with pytest.raises(NormexpError, match=rf"^{called}: X is a Dask collection of 2\.4e\+03 GB"):
+        IN_MEMORY[called](huge, y)
+    unknown = lazy[lazy[:, 0] > 0.5]
+    with pytest.raises(NormexpError, match="unknown number of bytes"):
+        IN_MEMORY[called](unknown, y)

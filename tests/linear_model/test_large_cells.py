@@ -10,6 +10,7 @@ from normexp import SoftmaxClassifier, rows
 from normexp.base.errors import NormexpError
 from normexp.base.magnitude import LARGEST, LargeCellError
 from normexp.linear_model import LinearDiscriminant, NaiveBayesSoftmax, alpha_max
+from normexp.solvers import Outcome
 
 
 def table(factor=1.0):
@@ -102,3 +103,25 @@ def test_the_textbook_moments_of_such_a_cell_are_no_numbers():
     X[43, 1] = 1e160
     with np.errstate(over="ignore"):
         assert not np.isfinite(X.std(axis=0)).all()
+
+
+@pytest.mark.parametrize("unit", [1e20, 1e60, 1e120, 1e140])
+def test_more_features_than_rows_are_fitted_in_any_unit(unit):
+    """At 1e100 and beyond the fit ended after one step with all coefficients at zero, and called it the optimum."""
+    X, y = np.random.default_rng(0).normal(size=(10, 200)), np.arange(10) % 3
+    model = SoftmaxClassifier().fit(X * unit, y)
+    assert model.solution_.converged
+    assert model.score(X * unit, y) == 1.0
+    assert model.solution_.objective < 1e-30
+    if unit == 1e20:
+        assert model.suboptimality_ <= 1e-6
+
+
+@pytest.mark.parametrize("penalty", ["l1", "group_lasso"])
+def test_corners_below_rounding_end_at_the_optimum_to_rounding(penalty):
+    """Columns of 1e120 hide any corner: the fit is that without a penalty, and was called STUCK."""
+    X, y = table()
+    model = SoftmaxClassifier(penalty=penalty).fit(X * 1e120, y)
+    assert model.solution_.outcome is Outcome.FLAT
+    free = SoftmaxClassifier(penalty=None, tol=1e-10).fit(X * 1e120, y)
+    assert np.abs(model.predict_proba(X * 1e120) - free.predict_proba(X * 1e120)).max() < 1e-6

@@ -43,12 +43,12 @@ class LargeCellError(InputError):
 
 
 @contextmanager
-def naming_columns(names: Any) -> Iterator[None]:
-    """Give the column of a cell that is refused inside its name, where there are names (D,)."""
+def naming_columns(names: Any, *, of: str | None = None) -> Iterator[None]:
+    """Give the column of a cell that is refused inside its name, where there are names (D,); of: who was called."""
     try:
         yield
     except LargeCellError as error:
-        raise error.named(names) from None
+        raise (error if of is None else LargeCellError(error.cell, of, error.name)).named(names) from None
 
 
 def large_cell(rows: Any, columns: NDArray[np.intp] | None = None, *, first: int = 0) -> Cell | None:

@@ -88,7 +88,7 @@ def take_batch(
     model: Any, X: Any, y: ArrayLike, classes: ArrayLike | None, sample_weight: ArrayLike | None
 ) -> tuple[Running, Fitted, Any]:
     """Check a batch and take it in; return what is known afterwards, the fit, and the dtype of the rows."""
-    check_parameters(model)
+    check_parameters(model, of="SoftmaxClassifier.partial_fit")
     running: Running | None = model._running  # noqa: SLF001  (the estimator's own, looked after here)
     if running is None and hasattr(model, "coef_"):
         warnings.warn(
@@ -105,11 +105,12 @@ def take_batch(
             f"SoftmaxClassifier.partial_fit: y[{strange[0]}] is {labels[strange[0]].item()!r}, which is not among the "
             f"classes of the first call, {known.tolist()[:8]!r}; name all labels that may ever come there."
         )
-    weight, target = check_row_weights(sample_weight, rows.shape[0]), np.searchsorted(known, labels).astype(np.intp)
+    weight = check_row_weights(sample_weight, rows.shape[0], of="SoftmaxClassifier.partial_fit")
+    target = np.searchsorted(known, labels).astype(np.intp)
     of_class = class_factors(model.class_weight, known, None, of="SoftmaxClassifier.partial_fit")
     if of_class is not None:
         weight = weight * of_class[target]
-    penalty = penalty_of(model, rows.shape[1])
+    penalty = penalty_of(model, rows.shape[1], of="SoftmaxClassifier.partial_fit")
     if (cell := large_cell(rows)) is not None:
         raise LargeCellError(cell, "SoftmaxClassifier.partial_fit").named(getattr(model, "feature_names_in_", None))
     going_on = running is not None

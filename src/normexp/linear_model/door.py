@@ -9,11 +9,13 @@ from sklearn.utils.validation import validate_data
 
 from normexp.base.errors import InputError, RangeError
 from normexp.base.in_words import refusals_in_words
-from normexp.rows import DaskTable, StoredRows
+from normexp.rows import DaskTable, StoredRows, is_dask
 
 FLOATS = [np.float64, np.float32]
 
 _MOST = np.iinfo(np.int32).max
+# Bytes of a Dask collection that is computed where rows are needed in memory.
+_COMPUTED = 1e9
 
 
 def read_labelled(
@@ -26,7 +28,7 @@ def read_labelled(
     model : estimator
         Remembers the number and names of the columns, or compares them where ``reset`` is False.
     X : array-like, data frame or sparse matrix (N, D)
-        Numbers.
+        Numbers. A Dask collection of up to 1 GB is computed.
     y : array-like (N,)
         Class labels.
     of : str
@@ -48,6 +50,7 @@ def read_labelled(
         Each names ``of``, what came and what would be right.
     """
     refuse_rows_outside_memory(X, of=of)
+    X = computed(X, of=of)
     with refusals_in_words(of, X, y):
         rows, labels = validate_data(model, X, y, accept_sparse="csr", dtype=FLOATS, reset=reset)
         if look_at_labels:
@@ -68,6 +71,31 @@ def refuse_rows_outside_memory(X: Any, /, *, of: str) -> None:
             f"{of}: the rows in {X.where} are not in memory, where {of} needs them; SoftmaxClassifier.fit and "
             "TrustedClassifier.fit read them in blocks. Give an array, of some of the rows where all do not fit."
         )
+
+
+def computed(X: Any, /, *, of: str) -> Any:
+    """Return a Dask collection as the array or data frame that it stands for, and anything else as it came.
+
+    Collections of more than 1 GB, or of unknown size, are refused: they are rarely meant to be in memory.
+    """
+    if not is_dask(X):
+        return X
+    size = _bytes_of(X)
+    if not size <= _COMPUTED:
+        came = "an unknown number of bytes" if np.isnan(size) else f"{size / 1e9:.3g} GB"
+        raise InputError(
+            f"{of}: X is a Dask collection of {came}, and {of} needs its rows in memory; up to {_COMPUTED / 1e9:g} GB "
+            "are computed without being asked. SoftmaxClassifier.fit reads Dask blocks where they lie; or give "
+            "X.compute(), of some of the rows where all do not fit."
+        )
+    return X.compute()
+
+
+def _bytes_of(X: Any) -> float:
+    """What a Dask array or dataframe takes in memory; NaN for an array whose chunks do not say."""
+    if hasattr(X, "nbytes"):
+        return float(X.nbytes)
+    return float(X.memory_usage(deep=False).sum().compute())
 
 
 def _with_short_indices(rows: Any, of: str) -> Any:

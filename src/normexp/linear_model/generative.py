@@ -206,7 +206,7 @@ def _rows(model: Any, X: Any, y: ArrayLike, sample_weight: ArrayLike | None) -> 
     rows, y = read_labelled(model, X, y, of=f"{type(model).__name__}.fit")
     if (cell := large_cell(rows)) is not None:
         raise LargeCellError(cell, f"{type(model).__name__}.fit").named(getattr(model, "feature_names_in_", None))
-    weight = check_row_weights(sample_weight, rows.shape[0])
+    weight = check_row_weights(sample_weight, rows.shape[0], of=f"{type(model).__name__}.fit")
     model.classes_, index = np.unique(y, return_inverse=True)
     if len(model.classes_) < 2:
         raise RangeError(

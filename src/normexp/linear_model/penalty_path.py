@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import clone
 
 from normexp.base.errors import RangeError
+from normexp.base.magnitude import naming_columns
 from normexp.linear_model.door import read_labelled
 from normexp.linear_model.parameters import check_parameters, check_row_weights, check_weighted_classes, class_factors
 from normexp.linear_model.penalties import penalty_of
@@ -97,9 +98,9 @@ def alpha_max(
         penalty=penalty, l1_ratio=l1_ratio, penalty_factor=penalty_factor, fit_intercept=fit_intercept,
         class_weight=class_weight,
     )  # fmt: skip
-    check_parameters(model)
+    check_parameters(model, of="alpha_max")
     rows, labels = read_labelled(model, X, y, of="alpha_max")
-    wanted = penalty_of(model, rows.shape[1])
+    wanted = penalty_of(model, rows.shape[1], of="alpha_max")
     if not wanted.has_corners:
         raise RangeError(
             f"alpha_max: penalty is {penalty!r} with l1_ratio={l1_ratio!r}, which has no corners: no finite strength "
@@ -173,14 +174,15 @@ def softmax_path(
         penalty=penalty, l1_ratio=l1_ratio, penalty_factor=penalty_factor, fit_intercept=fit_intercept,
         class_weight=class_weight, tol=tol, max_iter=max_iter,
     )  # fmt: skip
-    check_parameters(model)
+    check_parameters(model, of="softmax_path")
     rows, labels = read_labelled(model, X, y, of="softmax_path")
-    if isinstance(Cs, (int, np.integer)) and penalty_of(model, rows.shape[1]).has_corners:
+    wanted = penalty_of(model, rows.shape[1], of="softmax_path")
+    if isinstance(Cs, (int, np.integer)) and wanted.has_corners:
         problem = _problem(model, rows, labels, sample_weight, of="softmax_path")
-        first = 1.0 / max(problem.strongest(penalty_of(model, rows.shape[1])), np.finfo(float).tiny)
+        first = 1.0 / max(problem.strongest(wanted), np.finfo(float).tiny)
         Cs = np.geomspace(first, _SPAN * first, count_of(Cs, "softmax_path"))
     grid = strengths(Cs, "softmax_path")
-    models = list(fitted_path(model, grid, rows, labels, sample_weight))
+    models = list(fitted_path(model, grid, rows, labels, sample_weight, of="softmax_path"))
     return SoftmaxPath(
         grid,
         np.stack([one.coef_ for one in models]),
@@ -199,6 +201,8 @@ def fitted_path(
     sample_weight: ArrayLike | None,
     forecasts: dict[Any, Forecast] | None = None,
     only: NDArray[np.intp] | None = None,
+    *,
+    of: str,
 ) -> Iterator[SoftmaxClassifier]:
     """Yield a fitted copy of the model for each C of the ascending grid; rows and labels are checked already.
 
@@ -206,11 +210,12 @@ def fitted_path(
     this path begins its fits by it, and adds to it. ``only``: the rows that are fitted, whose labels and weights these
     are; they are not copied out of an array.
     """
-    check_parameters(model)
-    target, weight, classes = _weighed(model, labels, sample_weight, of="SoftmaxClassifier.fit")
+    check_parameters(model, of=of)
+    target, weight, classes = _weighed(model, labels, sample_weight, of=of)
     smooth = model.penalty in {"l2", None} and model.penalty_factor is None
     kind: type[RidgeProblem | CornerProblem] = RidgeProblem if smooth else CornerProblem
-    problem = kind(rows, target, weight, n_classes=len(classes), fit_intercept=bool(model.fit_intercept), only=only)
+    with naming_columns(None, of=of):
+        problem = kind(rows, target, weight, n_classes=len(classes), fit_intercept=bool(model.fit_intercept), only=only)
     forecast = Forecast(np.log(grid))
     if forecasts is not None and not (isinstance(problem, RidgeProblem) and problem.by_rows):
         forecast = forecasts.setdefault(tuple(classes.tolist()), forecast)
@@ -265,7 +270,7 @@ def _weighed(
         raise RangeError(
             f"{of}: y holds one class only, {classes.tolist()[0]!r}; at least 2 classes are needed to tell them apart."
         )
-    weight = check_row_weights(sample_weight, len(labels))
+    weight = check_row_weights(sample_weight, len(target), of=of)
     of_class = class_factors(model.class_weight, classes, np.bincount(target), of=of)
     if of_class is not None:
         weight = weight * of_class[target]
@@ -277,4 +282,5 @@ def _problem(
     model: SoftmaxClassifier, rows: Any, labels: NDArray[Any], sample_weight: ArrayLike | None, *, of: str
 ) -> CornerProblem:
     target, weight, classes = _weighed(model, labels, sample_weight, of=of)
-    return CornerProblem(rows, target, weight, n_classes=len(classes), fit_intercept=bool(model.fit_intercept))
+    with naming_columns(None, of=of):
+        return CornerProblem(rows, target, weight, n_classes=len(classes), fit_intercept=bool(model.fit_intercept))

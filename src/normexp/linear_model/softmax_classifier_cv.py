@@ -11,7 +11,8 @@ from sklearn.utils.metadata_routing import UNUSED, MetadataRouter, MethodMapping
 from normexp.base.errors import DtypeError, RangeError
 from normexp.linear_model.door import read_labelled
 from normexp.linear_model.head import LinearHead
-from normexp.linear_model.parameters import check_row_weights
+from normexp.linear_model.parameters import check_parameters, check_row_weights
+from normexp.linear_model.penalties import penalty_of
 from normexp.linear_model.penalty_path import fitted_path, strengths
 from normexp.linear_model.scoring import (
     cut_to,
@@ -165,7 +166,14 @@ class SoftmaxClassifierCV(LinearHead):
         """
         grid, ratios = strengths(self.Cs, "SoftmaxClassifierCV.fit"), self._ratios()
         rows, labels = read_labelled(self, X, y, of="SoftmaxClassifierCV.fit")
-        weight = None if sample_weight is None else check_row_weights(sample_weight, rows.shape[0])
+        for ratio in ratios:
+            check_parameters(self._model(1.0, ratio, self.tol), of="SoftmaxClassifierCV.fit")
+        penalty_of(self._model(1.0, ratios[0], self.tol), rows.shape[1], of="SoftmaxClassifierCV.fit")
+        weight = (
+            None
+            if sample_weight is None
+            else check_row_weights(sample_weight, rows.shape[0], of="SoftmaxClassifierCV.fit")
+        )
         counted = np.ones(len(labels), bool) if weight is None else weight > 0
         if len(np.unique(labels[counted])) < 2:
             raise RangeError(
@@ -220,7 +228,7 @@ class SoftmaxClassifierCV(LinearHead):
         template = self._model(1.0, ratio, max(self.tol, _PATH_TOL))
         outer = cut_to(for_score, held, len(labels))
         scored, answers = rows[held], labels[held]
-        path = fitted_path(template, grid, rows, labels[used], inner, forecasts, only=used)
+        path = fitted_path(template, grid, rows, labels[used], inner, forecasts, only=used, of="SoftmaxClassifierCV.fit")
         if isinstance(self.scoring, str) and self.scoring == "neg_log_loss" and outer.keys() <= {"sample_weight"}:
             return [held_out_log_loss(model, scored, answers, outer.get("sample_weight")) for model in path]
         return [held_out_score(scorer, model, scored, answers, outer, of="SoftmaxClassifierCV.fit") for model in path]

@@ -11,7 +11,7 @@ from normexp.solvers.function import Objective, Point
 from normexp.solvers.metric import Metric
 from normexp.solvers.objective import SoftmaxObjective
 from normexp.solvers.preconditioner import Preconditioner, cholesky_solve, regularised_cholesky
-from normexp.solvers.problem import MAX_INNER, Fallback, Inner, Problem, best_length, forcing_at
+from normexp.solvers.problem import FAINT, MAX_INNER, Fallback, Inner, Problem, best_length, forcing_at
 
 F64 = NDArray[np.float64]
 Floats = NDArray[np.floating]
@@ -23,9 +23,6 @@ _CLOSE, _MARGIN = 1e-4, 0.25
 # A direction whose curvature is so small a share of what the preconditioner makes of it has none but its rounding: that
 # share is 1e-20 where columns add up to a constant, and 1e-6 where a column is a sum of others to its last digit.
 _NO_CURVATURE = 1e-12
-# What a step brings is the difference of two values while it is a larger share of them than this; below, their rounding
-# (1e-13 of them where scores are large) would drown it, and it is taken from the slopes at both ends.
-_FAINT = 1e-8
 # Who asks for less than this wants all digits of the coefficients, not only a proof of their value.
 _FINE = 1e-10
 # Far from it a step need not be solved for better than this: the next one starts from better curvature.
@@ -140,7 +137,7 @@ class CoefficientSpace(Problem[Point]):
         return self._at(point, inner, 1.0)
 
     def gain(self, point: Point, trial: Point, inner: Inner) -> float:
-        if inner.decrease > _FAINT * abs(point.value) or not np.isfinite(trial.value):
+        if inner.decrease > FAINT * abs(point.value) or not np.isfinite(trial.value):
             return point.value - trial.value
         # The trapezoidal rule on the slopes: exact but for the third derivative, which a step so short does not meet.
         slope = Vector(point.grad_coef + trial.grad_coef, point.grad_shift + trial.grad_shift)

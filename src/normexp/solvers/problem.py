@@ -17,6 +17,9 @@ F64 = NDArray[np.float64]
 # The inner iterations stop at |r| <= forcing |g|; forcing falls from the first number to the second.
 FORCING, EXACT = 0.1, 1e-3
 MAX_INNER = 250
+# What a step brings is the difference of two values while it is a larger share of them than this; below, their rounding
+# (1e-13 of them where scores are large) would drown it, and it is taken from the slopes at both ends.
+FAINT = 1e-8
 TINY = float(np.finfo(float).tiny)
 # Lengths of a step that are tried when the whole of it brings too little, in the order in which they are tried.
 LENGTHS = tuple(2.0 ** -np.arange(first, first + 5.0, 0.5) for first in (0.0, 5.0, 10.0))

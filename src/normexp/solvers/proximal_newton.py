@@ -29,6 +29,8 @@ _ROUGH, _EXACT = 0.1, 1e-5
 _MAX_POLISH = 8
 # Rounding is blamed only for gaps up to this one.
 _CLOSE = 1e-4
+# A gradient is rounding alone below this share of the weight of all rows, and of the value.
+_LEVEL = 1e-11
 # Steps without any bound after which features without a penalty are suspected of separating the classes.
 _PATIENCE = 12
 
@@ -115,7 +117,22 @@ def descend(
             callback(Step(n_before + iteration + 1, place.value, best.bound, gap, step.sweeps))
         if polishing > _MAX_POLISH:
             break
-    return Reached(place, best, Outcome.FLAT if gap <= _CLOSE else Outcome.STUCK, gap, iteration)
+    is_flat = gap <= _CLOSE or _is_level(objective, penalty, place)
+    return Reached(place, best, Outcome.FLAT if is_flat else Outcome.STUCK, gap, iteration)
+
+
+def _is_level(objective: SoftmaxObjective, penalty: Penalty, place: Place) -> bool:
+    """Whether the gradient has vanished but for rounding, where corners of 1e-15 and less leave no bound to tell it.
+
+    Columns have variance 1, so a gradient begins at about the weight of all rows; it must be small beside the value,
+    too, which is itself all but zero where the classes lie apart.
+    """
+    point = place.point
+    worst = max(
+        float(penalty.violation(point.coef, point.grad_coef).max(initial=0.0)),
+        float(np.abs(point.grad_shift).max(initial=0.0)),
+    )
+    return worst <= _LEVEL * min(objective.total_weight, place.value)
 
 
 def free_features_separate(objective: SoftmaxObjective, penalty: Penalty, place: Place) -> bool:

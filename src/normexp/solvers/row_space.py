@@ -3,9 +3,10 @@
 With a penalty and a start at zero every coefficient vector that the iteration meets is a combination of the rows
 (the representer theorem: Kimeldorf & Wahba 1970),
 
-    V = L^-1 X' A,      A (N, S),      L = diag(lambda),      G = X L^-1 X',
+    V = L^-1 X' A,      A (N, S),      L = diag(lambda) / l,      G = X L^-1 X',
 
-so scores are G A + 1 c', and the gradient is X' (R + A) with the residuals R = P - Y. Conjugate gradients on the
+so scores are G A + 1 c', and the gradient is X' (R + l A) with the residuals R = P - Y. The unit l is 1, but for
+penalties so faint (columns of 1e20 and more) that G would overflow the least of them. Conjugate gradients on the
 Newton system, preconditioned by L, then run on arrays of N x S: a covector X' r is kept as r, its preconditioned
 vector L^-1 X' r has the same coordinates, and their inner product is r' G r. A step costs one product with G for
 each inner iteration and one for the dual bound; trial points and line searches cost none, for the scores along the
@@ -21,12 +22,14 @@ from numpy.typing import NDArray
 
 from normexp.backends import curvature
 from normexp.solvers.objective import SoftmaxObjective
-from normexp.solvers.problem import MAX_INNER, Fallback, Inner, Problem, best_length, forcing_at
+from normexp.solvers.problem import FAINT, MAX_INNER, Fallback, Inner, Problem, best_length, forcing_at
 
 F64 = NDArray[np.float64]
 
 # Up to so many rows G itself is formed, when there are fewer rows than features.
 _GRAM_ROWS = 2048
+# Below this penalty, on columns of variance 1, it is the unit of G.
+_FAINT_RIDGE = 1e-30
 
 
 @dataclass(frozen=True)
@@ -65,9 +68,13 @@ class RowSpace(Problem[RowPoint]):
     def __init__(
         self, objective: SoftmaxObjective, first: tuple[F64, F64] | None = None, fallback: Fallback | None = None
     ) -> None:
-        self._objective, self._first, self._fallback = objective, first, fallback
+        self._objective = objective
         self._share = objective.weight / max(objective.total_weight, np.finfo(float).tiny)
         self._kernel: F64 | None = None
+        least = float(objective.ridge.min()) if objective.ridge.size else 1.0
+        self._unit = least if least < _FAINT_RIDGE else 1.0
+        # Coordinates of another penalty are a start in the unit 1 alone.
+        self._first, self._fallback = (first, fallback) if self._unit == 1.0 else (None, None)
         rows = objective.rows
         if rows.n_rows <= min(_GRAM_ROWS, rows.n_features):
             self._kernel = self._product(np.eye(rows.n_rows))
@@ -97,7 +104,7 @@ class RowSpace(Problem[RowPoint]):
     def bound(self, point: RowPoint) -> float:
         share, mixed, entropy = self._objective.mixture(point.residual.sum(axis=0), point.entropy)
         if share == 0.0:
-            return entropy - 0.5 * float(np.vdot(point.residual, point.residual_scores))
+            return entropy - 0.5 * float(np.vdot(point.residual, point.residual_scores)) / self._unit
         members, member_scores = self._origins()
         weight = self._objective.weight
         constant = np.outer(weight, mixed) - members
@@ -109,15 +116,15 @@ class RowSpace(Problem[RowPoint]):
             + 2 * share * (1 - share) * np.vdot(constant, point.residual_scores)
             + share**2 * np.vdot(constant, constant_scores)
         )
-        return entropy - 0.5 * float(square)
+        return entropy - 0.5 * float(square) / self._unit
 
     def newton_step(self, point: RowPoint, *, refit: bool) -> Inner:  # noqa: ARG002  (the preconditioner is fixed)
         objective = self._objective
         free = objective.fit_intercept
         bend_shift = self._shift_curvature()
-        rest = -(point.residual + point.rows)
+        rest = -(point.residual + self._unit * point.rows)
         rest_shift = -point.residual.sum(axis=0) * free
-        rest_scores = -(point.residual_scores + point.scores)
+        rest_scores = -(point.residual_scores + self._unit * point.scores)
         square = float(np.vdot(rest, rest_scores)) + float(np.sum(rest_shift**2 / bend_shift))
         stop = forcing_at(point.value, square) ** 2 * square
         along = _Move(rest, rest_scores, rest_shift / bend_shift)
@@ -129,7 +136,7 @@ class RowSpace(Problem[RowPoint]):
             curved = along.scores + along.shift
             curvature.tangent_product(curved, objective.prob, objective.target, objective.weight, objective.damping)
             curved_shift = curved.sum(axis=0) * free
-            curved += along.rows
+            curved += self._unit * along.rows
             bend = float(np.vdot(along.scores, curved)) + float(along.shift @ curved_shift)
             if bend <= 0.0:  # rounding has eaten the direction
                 return Inner(step, decrease, inner + 1)
@@ -147,6 +154,14 @@ class RowSpace(Problem[RowPoint]):
     def moved(self, point: RowPoint, inner: Inner) -> RowPoint:
         return self._at(point, inner, 1.0)
 
+    def gain(self, point: RowPoint, trial: RowPoint, inner: Inner) -> float:
+        if inner.decrease > FAINT * abs(point.value) or not np.isfinite(trial.value):
+            return point.value - trial.value
+        step: _Move = inner.step
+        residual = point.residual + trial.residual
+        slope = np.vdot(residual + self._unit * (point.rows + trial.rows), step.scores)
+        return -0.5 * float(slope + step.shift @ residual.sum(axis=0))
+
     def cut(self, point: RowPoint, inner: Inner) -> RowPoint:
         step: _Move = inner.step
         objective = self._objective
@@ -156,7 +171,7 @@ class RowSpace(Problem[RowPoint]):
 
         def values_at(lengths: F64) -> F64:
             losses = curvature.losses_along(scores, tangent, objective.target, objective.weight, lengths)
-            return np.asarray(losses + 0.5 * (flat + 2 * lengths * cross + lengths**2 * bend))
+            return np.asarray(losses + 0.5 * self._unit * (flat + 2 * lengths * cross + lengths**2 * bend))
 
         return self._at(point, inner, best_length(values_at, point.value))
 
@@ -164,7 +179,7 @@ class RowSpace(Problem[RowPoint]):
         return self._evaluate(point.rows, self.gram(point.rows), point.shift)
 
     def gradient_size(self, point: RowPoint) -> float:
-        return float(np.abs(point.residual + point.rows).max(initial=0.0))
+        return float(np.abs(point.residual + self._unit * point.rows).max(initial=0.0))
 
     def separates(self) -> bool:
         return self._objective.separates()
@@ -172,7 +187,7 @@ class RowSpace(Problem[RowPoint]):
     def solution(self, point: RowPoint) -> tuple[F64, F64]:
         objective = self._objective
         self.reached = point.rows, point.shift
-        coef = self._pulled(point.rows) / objective.ridge[:, None]
+        coef = self._pulled(point.rows) / (objective.ridge / self._unit)[:, None]
         if not objective.fit_intercept:
             return coef, point.shift
         share, none = self._share, np.zeros(coef.shape[1])
@@ -186,7 +201,7 @@ class RowSpace(Problem[RowPoint]):
 
     def _product(self, coordinates: F64) -> F64:
         """Product with (I - 1 w') X L^-1 X' (I - w 1'): centring the columns costs next to nothing here."""
-        rows, ridge = self._objective.rows, self._objective.ridge
+        rows, ridge = self._objective.rows, self._objective.ridge / self._unit
         scores = rows.gram_product(self._centred(coordinates), ridge)
         return scores - self._share @ scores if self._objective.fit_intercept else scores
 
@@ -211,7 +226,8 @@ class RowSpace(Problem[RowPoint]):
         objective = self._objective
         residual = scores + shift
         loss, entropy = curvature.residual(residual, objective.target, objective.weight, objective.prob)
-        return RowPoint(rows, scores, shift, residual, loss + 0.5 * float(np.vdot(rows, scores)), entropy, self.gram)
+        value = loss + 0.5 * self._unit * float(np.vdot(rows, scores))
+        return RowPoint(rows, scores, shift, residual, value, entropy, self.gram)
 
     def _shift_curvature(self) -> F64:
         """Diagonal of the Hessian's block of shifts, kept away from 0."""

@@ -16,6 +16,7 @@ from normexp.base.in_words import refusals_in_words
 from normexp.calibration import AutoCalibrator
 from normexp.decide import ConformalClassifier, SelectiveClassifier
 from normexp.linear_model import SoftmaxClassifier
+from normexp.linear_model.door import computed
 from normexp.linear_model.parameters import check_row_weights
 from normexp.metrics import log_loss
 from normexp.rows import Labels, StoredRows, encode
@@ -218,7 +219,7 @@ class TrustedClassifier(Answers):
         )
         if isinstance(rows, StoredRows):
             labels = None  # the rows bring them
-        weight = check_row_weights(sample_weight, len(target))
+        weight = check_row_weights(sample_weight, len(target), of=_OF)
         self.prior_ = self._shares(target, weight)
         rule = read_rule(self, self.prior_, of=_OF)
         base = SoftmaxClassifier() if self.estimator is None else self.estimator
@@ -282,6 +283,7 @@ class TrustedClassifier(Answers):
                 raise InputError(f"{_OF}: the rows in {X.where} know no classes and y is None; give the classes.")
             validate_data(self, rows, reset=True, skip_check_array=True)
             return rows, rows.labels
+        X = computed(X, of=_OF)
         with refusals_in_words(_OF, X, y):
             rows, labels = indexable(X, y)
         if labels is None:
