@@ -259,3 +259,21 @@ def test_help_starts_quickly_because_it_loads_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stderr.strip() == "[] 0"
+
+
+@pytest.mark.parametrize("home", ["/proc/nowhere", "empty"])
+def test_no_home_folder_is_needed_and_no_data_folder_is_left_in_one(model, tables, tmp_path, home):
+    (tmp_path / "empty").mkdir()
+    home = tmp_path / home  # an absolute path stays what it is
+    environment = {key: value for key, value in os.environ.items() if key != "SKB_DATA_DIRECTORY"} | {"HOME": str(home)}
+    done = subprocess.run(
+        [sys.executable, "-m", "normexp", "predict", model, tables / "fruit.csv", "-o", tmp_path / "p.csv"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        env=environment,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "p.csv").exists()
+    assert not (home / "skrub_data").exists()

@@ -5,7 +5,10 @@ Two more follow older customs: 70 for an error of normexp itself, 141 when the r
 """
 
 import io
+import logging
+import os
 import sys
+import tempfile
 import traceback
 import warnings
 from collections.abc import Sequence
@@ -87,7 +90,10 @@ def run(argv: Sequence[str] | None = None) -> int:
             warnings.simplefilter("ignore")
             warnings.simplefilter("always", NormexpWarning)
             warnings.showwarning = _show_warning
+            logging.getLogger("matplotlib").setLevel(logging.ERROR)  # of a cache without a home
         try:
+            # skrub makes ~/skrub_data when it is imported, and stops where the home folder takes no files
+            os.environ.setdefault("SKB_DATA_DIRECTORY", tempfile.gettempdir())
             status = _invoke(arguments)
             sys.stdout.flush()
         except BrokenPipeError:
