@@ -83,7 +83,7 @@ class SoftmaxClassifierCV(LinearHead):
     Notes
     -----
     In each fold the values are taken from the strongest penalty to the weakest. Each fit begins where the path so far,
-    and the paths of the folds before, say that it ends (``solvers/forecast.py``), which about halves the passes over X;
+    and the paths of the folds before, say that it ends (``solvers/forecast.py``), a sixth to two thirds fewer passes over X;
     optima are unique, so scores stay within what ``tol`` of a path, 1e-4, leaves open: on the tables of
     ``bench/cv.py`` less than a hundredth of the standard error of their mean at the chosen C. The last fit is that of
     ``SoftmaxClassifier(C=C_)``, to the bit. Of equal mean scores the stronger penalty is taken. Held-out rows of a
