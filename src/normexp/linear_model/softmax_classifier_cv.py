@@ -86,8 +86,8 @@ class SoftmaxClassifierCV(LinearHead):
     and the paths of the folds before, say that it ends (``solvers/forecast.py``): a sixth to two thirds fewer passes
     over X. Optima are unique, so scores stay within what the ``tol`` of a path, 1e-4, leaves open: on wine, breast
     cancer, digits and letter less than a hundredth of the standard error of their mean at the chosen C. The last fit is
-    that of ``SoftmaxClassifier(C=C_)``, to the bit. Of equal mean scores the stronger penalty is taken. Held-out rows of a
-    class that a fold's training rows lack are not scored. The cost is (folds x R x M) such fits and one more;
+    that of ``SoftmaxClassifier(C=C_)``, to the bit. Of equal mean scores the stronger penalty is taken. Held-out rows
+    of a class that a fold's training rows lack are not scored. The cost is (folds x R x M) such fits and one more;
     penalties with corners visit few features along the way (the sequential strong rule, checked).
 
     Examples
