@@ -228,7 +228,9 @@ class SoftmaxClassifierCV(LinearHead):
         template = self._model(1.0, ratio, max(self.tol, _PATH_TOL))
         outer = cut_to(for_score, held, len(labels))
         scored, answers = rows[held], labels[held]
-        path = fitted_path(template, grid, rows, labels[used], inner, forecasts, only=used, of="SoftmaxClassifierCV.fit")
+        path = fitted_path(
+            template, grid, rows, labels[used], inner, forecasts, only=used, of="SoftmaxClassifierCV.fit"
+        )
         if isinstance(self.scoring, str) and self.scoring == "neg_log_loss" and outer.keys() <= {"sample_weight"}:
             return [held_out_log_loss(model, scored, answers, outer.get("sample_weight")) for model in path]
         return [held_out_score(scorer, model, scored, answers, outer, of="SoftmaxClassifierCV.fit") for model in path]

@@ -51,7 +51,8 @@ class StrangerDetector(BaseEstimator):
     the detector's: the :math:`\lceil (n+1)(1-\alpha) \rceil`-th smallest score of the n rows, each by a fit that has
     not seen it, since a row looks familiar to the means and covariances that it took part in. A new row is farther than
     all of them with probability 1 / (n + 1), by which the false alarms may exceed :math:`\alpha`. Of more than 5 000
-    rows, and more than 50 for each column, that many are drawn for the detector and the threshold; all set the distances.
+    rows, and more than 50 for each column, that many are drawn for the detector and the threshold; all set the
+    distances.
 
     Examples
     --------
