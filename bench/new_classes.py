@@ -23,7 +23,11 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
+from sklearn.decomposition import TruncatedSVD
+from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.metrics import adjusted_rand_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import Normalizer
 
 import normexp as nx
 from normexp.decide import add_class, propose_classes, remove_class
@@ -147,6 +151,37 @@ def estimation(data: Path) -> list[str]:
     return lines
 
 
+def strangers(data: Path) -> list[str]:
+    """What is proposed for out-of-scope rows of CLINC150, and for the same number of rows of known intents."""
+    frames = [pl.read_csv(data / "clinc150" / f"{part}.csv.gz") for part in ("train", "test")]
+    words = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 4), min_df=3, sublinear_tf=True)
+    space = make_pipeline(words, TruncatedSVD(100, random_state=0), Normalizer())
+    train, test = (frame.filter(pl.col("label") != "oos") for frame in frames)
+    space.fit(train["text"].to_list())
+    oos = frames[1].filter(pl.col("label") == "oos")["text"].to_list()
+    lines = ["| rows | groups in truth | estimate | sizes | agreement with the truth |", "|---|---|---|---|---|"]
+    labels = test["label"].to_numpy()
+    for title, chosen in [
+        (f"{number} intents", np.random.default_rng(0).permutation(np.unique(labels))[:number])
+        for number in (3, 6, 12, 24)
+    ]:
+        rows = np.isin(labels, chosen)
+        group = propose_classes(space.transform(test.filter(pl.Series(rows))["text"].to_list()))
+        truth = np.unique(labels[rows], return_inverse=True)[1]
+        lines.append(
+            _proposed(f"{title}, {rows.sum()} rows", str(len(chosen)), group, f"{_agreement(truth, group):.2f}")
+        )
+    lines.append(_proposed(f"out of scope, {len(oos)} rows", "not known", propose_classes(space.transform(oos)), ""))
+    return lines
+
+
+def _proposed(title: str, truth: str, group: NDArray[np.intp], agreement: str) -> str:
+    """One line of that table."""
+    sizes = np.bincount(group).tolist()
+    shown = ", ".join(map(str, sizes[:6])) + (", ..." if len(sizes) > 6 else "")
+    return f"| {title} | {truth} | {len(sizes)} | {shown} | {agreement} |"
+
+
 def _agreement(truth: NDArray[np.int64], group: NDArray[np.intp]) -> float:
     """Adjusted Rand index."""
     return float(adjusted_rand_score(truth, group))
@@ -173,6 +208,8 @@ def main() -> None:
     ]
     print("\n".join(lines[4:]), flush=True)
     lines += ["## The number of new classes, estimated by `propose_classes`", "", *estimation(given.data), ""]
+    lines += ["## The same on texts of CLINC150 (character n-grams in 100 components)", "", *strangers(given.data), ""]
+    print("\n".join(lines[-8:]), flush=True)
     if given.output:
         given.output.write_text("\n".join(lines), encoding="utf-8")
 

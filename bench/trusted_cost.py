@@ -151,8 +151,7 @@ def main() -> None:
         "Seconds of processor time, medians; parts as multiples of the fits (final and five folds together). `again`:",
         "calibrators fitted again without each row, where the choice did not; log losses are those of held-out rows.",
         "",
-        "| problem | rows x columns | classes | fits, s | whole / fits | choice | again | unknown | rest | before | after |",
-         "| log loss before | after | chosen |",
+        "| problem | rows x columns | classes | fits, s | whole/fits | choice | again | unknown | rest | loss | then |",
         "|" + "---|" * 11,
     ]  # fmt: skip
     nx.TrustedClassifier().fit(*made(300, 4, 3))  # compiles

@@ -1,5 +1,7 @@
 """Conformal sets: their coverage is what the theory says, they are never empty, and small groups are said."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -10,6 +12,7 @@ from sklearn.base import clone
 from normexp.base.errors import NormexpError, NormexpWarning
 from normexp.base.finite_samples import fewest_rows, finite_sample_rank
 from normexp.decide import ConformalClassifier
+from normexp.decide.conformal import DRAWS
 from normexp.metrics import coverage
 
 SCORES = ("lac", "aps", "raps")
@@ -269,3 +272,23 @@ def test_bad_rows_are_answered_with_a_sentence():
         model.predict_set(logits[:, :5])
     assert model.predict_set(logits[:0]).shape == (0, 8)
     assert clone(model).get_params()["coverage"] == 0.9
+
+
+def test_thousands_of_groups_need_no_array_of_groups_and_draws():
+    """5 000 classes of which 20 have rows: 4 000 draws for each would be 160 MB."""
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(400, 5000))
+    y = np.arange(400) % 20
+    tracemalloc.start()
+    try:
+        with pytest.warns(NormexpWarning, match="too few"):
+            model = ConformalClassifier(groups="class", coverage=0.8).fit(logits, y)
+        taken = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert taken < 0.75 * 8 * 5000 * DRAWS
+    low, high = model.coverage_interval_
+    means = [beta(17, 4).rvs((DRAWS, 20), random_state=1).mean(axis=1)]
+    np.testing.assert_allclose((low, high), np.quantile(means, [0.025, 0.975]), atol=0.005)
+    alone = model.group_coverage_interval_[0]
+    assert alone[1] - alone[0] > 3 * (high - low)  # twenty groups together are told far more closely than one

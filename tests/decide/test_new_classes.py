@@ -9,10 +9,11 @@ from scipy.optimize import approx_fprime
 from scipy.special import logsumexp
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import adjusted_rand_score
 
 import normexp as nx
 from normexp.base.errors import DtypeError, InputError, RangeError, ShapeError
-from normexp.decide import add_class, add_zero_shot_classes, propose_classes, remove_class
+from normexp.decide import add_class, add_zero_shot_classes, discovery, propose_classes, remove_class
 
 
 @pytest.fixture(scope="module")
@@ -250,3 +251,34 @@ def test_the_unit_of_the_embeddings_of_zero_shot_classes_does_not_matter(unit):
     plain = add_zero_shot_classes(model, dict(enumerate(attribute)), X=X, y=y)
     found = add_zero_shot_classes(model, dict(enumerate(unit * attribute)), X=X, y=y)
     np.testing.assert_array_equal(found.predict_proba(X), plain.predict_proba(X))
+
+
+def hidden(n_groups, n_each, width, seed=0):
+    """Groups that are apart in a few directions of many columns full of noise."""
+    rng = np.random.default_rng(seed)
+    centre = np.zeros((n_groups, width))
+    centre[:, :n_groups] = 5.0 * np.eye(n_groups)
+    truth = np.repeat(np.arange(n_groups), n_each)
+    turn = np.linalg.qr(rng.normal(size=(width, width)))[0]
+    return (centre[truth] + rng.normal(size=(truth.size, width))) @ turn, truth
+
+
+def test_groups_are_found_among_hundreds_of_columns_of_noise():
+    X, truth = hidden(6, 40, 200)
+    group = propose_classes(X)
+    assert len(np.unique(group)) == 6
+    assert adjusted_rand_score(truth, group) > 0.95
+    known = X[truth == 5].mean(axis=0, keepdims=True)
+    beside = propose_classes(X, known=known)
+    assert (beside[truth == 5] == 0).mean() > 0.9
+    assert len(np.unique(beside)) == 6
+
+
+def test_silhouettes_in_all_columns_would_see_one_group_there():
+    X, _ = hidden(6, 40, 200)
+    assert len(np.unique(discovery._with_most_silhouette(X, np.zeros((0, 200)))[0])) == 1
+
+
+def test_noise_alone_is_one_group():
+    X = np.random.default_rng(0).normal(size=(300, 120))
+    assert len(np.unique(propose_classes(X))) == 1

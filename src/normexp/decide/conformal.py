@@ -18,6 +18,7 @@ from normexp.decide.set_scores import SCORES, set_scores
 from normexp.metrics.door import NAMED_ROWS, read_rows
 
 LEVEL = 0.95  # of the interval that goes with the coverage
+DRAWS = 4000  # of the coverages of several groups, for the interval of all together
 
 
 class CoverageInterval(NamedTuple):
@@ -200,22 +201,24 @@ class ConformalClassifier(BaseEstimator):
         threshold = np.full(n_groups, np.inf)
         interval = np.ones((n_groups, 2))
         count = np.bincount(group, minlength=n_groups)
-        draws = np.ones((n_groups, 4000))
+        together = np.zeros(DRAWS)  # rows covered in all groups, summed group by group: no array of groups x draws
         rng = np.random.default_rng(0)  # the interval of several groups together is simulated, always alike
         for g in range(n_groups):
             rank = finite_sample_rank(int(count[g]), float(self.coverage))
             if rank > count[g]:
+                together += count[g]
                 continue
             threshold[g] = np.partition(score[group == g], rank - 1)[rank - 1]
             law = beta(rank, count[g] + 1 - rank)
             interval[g] = law.ppf([0.5 - 0.5 * LEVEL, 0.5 + 0.5 * LEVEL])
-            draws[g] = law.rvs(4000, random_state=rng)
+            if n_groups > 1:
+                together += count[g] * law.rvs(DRAWS, random_state=rng)
         self.threshold_ = threshold[self.group_]
         self.group_coverage_interval_ = interval
         if n_groups == 1:
             low, high = interval[0]
         else:
-            low, high = np.quantile(count @ draws / count.sum(), [0.5 - 0.5 * LEVEL, 0.5 + 0.5 * LEVEL])
+            low, high = np.quantile(together / count.sum(), [0.5 - 0.5 * LEVEL, 0.5 + 0.5 * LEVEL])
         self.coverage_interval_ = CoverageInterval(float(low), float(high))
         self.statement_ = (
             f"The sets of new rows hold the true class in {100 * float(self.coverage):g} % of the cases or more; with "

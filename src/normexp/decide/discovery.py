@@ -16,6 +16,9 @@ MOST_STEPS: Final = 100
 MOST_GROUPS: Final = 30  # tried when the number is estimated
 SILHOUETTE_ROWS: Final = 2000
 FAINTEST: Final = 0.1  # mean silhouette below which two groups are not told apart
+SUBSTANTIAL: Final = 0.25  # below it "no substantial structure has been found", Kaufman & Rousseeuw (1990), table 4
+SHUFFLES: Final = 3
+BEYOND_CHANCE: Final = 1.05  # how far a component's share must be above that of shuffled columns
 
 
 def propose_classes(
@@ -47,15 +50,20 @@ def propose_classes(
     -----
     k-means with some centres held, on columns divided by their common root mean square, the best of eight starts
     (k-means++, always the same draws). The number of new groups is the one with the largest mean silhouette among up to
-    30 and no more than the root of N; one group when none reaches 0.1.That number is a first guess: good where
-    groups are round and far apart, but a third to five times the truth on tables with three or six new classes, and
-    meaningless with more or with pixels (``bench/results/new_classes.md``). Whoever looks at the groups should try some
-    values of `n_classes`.
+    30 and no more than the root of N. Where none reaches 0.25, which is no substantial structure, the rows are looked
+    at in their principal components instead, those that are larger than the same of columns shuffled by themselves:
+    in hundreds of columns the distances of all rows are alike, whatever their groups. One group where nothing reaches
+    0.1 there either, or no component is larger than chance.
+
+    That number is a first guess: one to three times the truth on drawings and texts, a third to five times on tables
+    of 3 or 6 new classes, far too small for dozens of classes in few columns (``bench/results/new_classes.md``).
+    Whoever looks at the groups should try some values of `n_classes`.
 
     References
     ----------
     Vaze, Han, Vedaldi & Zisserman (2022), "Generalized category discovery", CVPR, section 3.2;
-    Arthur & Vassilvitskii (2007), "k-means++", SODA.
+    Arthur & Vassilvitskii (2007), "k-means++", SODA; Horn (1965), "A rationale and test for the number of factors in
+    factor analysis", Psychometrika 30 (shuffled columns).
 
     Examples
     --------
@@ -88,7 +96,18 @@ def propose_classes(
 
 
 def _estimated(x: Floats, held: Floats) -> NDArray[np.intp]:
-    """The grouping with the largest silhouette."""
+    """The grouping with the largest silhouette, in all columns or in the components that are no chance."""
+    group, level = _with_most_silhouette(x, held)
+    if level >= SUBSTANTIAL or x.shape[1] == 1:
+        return group
+    axes = _telling_axes(x)
+    if axes.shape[1] in {0, x.shape[1]}:
+        return group
+    return _with_most_silhouette(x @ axes, held @ axes)[0]
+
+
+def _with_most_silhouette(x: Floats, held: Floats) -> tuple[NDArray[np.intp], float]:
+    """A grouping and its mean silhouette; one group where none reaches the least that counts."""
     rng = np.random.default_rng(0)
     sample = rng.permutation(x.shape[0])[:SILHOUETTE_ROWS]
     best, level = _clustered(x, held, 1)[0], FAINTEST
@@ -99,7 +118,23 @@ def _estimated(x: Floats, held: Floats) -> NDArray[np.intp]:
         found = _silhouette(x[sample], group[sample])
         if found > level:
             best, level = group, found
-    return best
+    return best, level
+
+
+def _telling_axes(x: Floats) -> Floats:
+    """Principal axes, (D, P), whose variances are larger than those of columns shuffled by themselves."""
+    rng = np.random.default_rng(0)
+    sample = rng.permutation(x.shape[0])[:SILHOUETTE_ROWS]
+    values, axes = np.linalg.eigh(_gram(x[sample]))
+    chance = np.mean([np.linalg.eigvalsh(_gram(rng.permuted(x[sample], axis=0))) for _ in range(SHUFFLES)], axis=0)
+    small = np.flatnonzero((values <= BEYOND_CHANCE * chance)[::-1])
+    return np.asarray(axes[:, ::-1][:, : small[0] if small.size else x.shape[1]])
+
+
+def _gram(x: Floats) -> Floats:
+    """Covariances of the columns, (D, D), up to a factor."""
+    centred = x - x.mean(axis=0)
+    return np.asarray(centred.T @ centred)
 
 
 def _silhouette(x: Floats, group: NDArray[np.intp]) -> float:

@@ -118,8 +118,8 @@ class TrustedClassifier(Answers):
 
     The unknown score reads generalised entropy and, where X is a dense array of up to 256 columns, relative
     Mahalanobis distance and the distance from the middle of all rows. Cost: one fit for each fold and one more, and
-    about half as much again where a fit takes a tenth of a second or more (``bench/results/trusted_cost.md``); twice
-    that with ``objective="balanced"`` around a base that takes weights and was given none.
+    at most half as much again where fits take long and nothing is to be mended (``bench/results/trusted_cost.md``);
+    twice that with ``objective="balanced"`` around a base that takes weights and was given none.
 
     Whatever else the base can do (``coef_``, ``predict_top_k``, ...) is passed on to `estimator_`.
 
