@@ -10,11 +10,12 @@ import threading
 import numpy as np
 import pytest
 import scipy.linalg  # noqa: F401  (brings a BLAS of its own, which must be there when the libraries are looked for)
-from threadpoolctl import threadpool_info, threadpool_limits
+from threadpoolctl import ThreadpoolController, threadpool_info, threadpool_limits
 
 import normexp as nx
-from normexp.backends.blas import BLAS
+from normexp.backends.blas import bounded_blas
 from normexp.backends.threads import POOL
+from normexp.base.blas_threads import BLAS, one_blas_thread
 
 
 def blas_threads():
@@ -74,18 +75,19 @@ def test_a_smaller_number_of_blas_itself_is_kept(many_cpus, seen):
 
 
 def test_errors_inside_give_the_threads_back(many_cpus):
-    with nx.set_num_threads(1), pytest.raises(KeyError), BLAS.held():
+    with nx.set_num_threads(1), pytest.raises(KeyError), bounded_blas():
         assert set(blas_threads()) == {1}
         raise KeyError
     assert blas_threads() == many_cpus
 
 
-def test_calls_that_overlap_give_back_what_there_was(many_cpus):
+@pytest.mark.parametrize("bounded", [bounded_blas, one_blas_thread], ids=["by set_num_threads", "to one thread"])
+def test_calls_that_overlap_give_back_what_there_was(many_cpus, bounded):
     """First in, first out: on its own the second would note 1 as the former number, and leave it behind."""
     first_in, second_in, first_out = (threading.Event() for _ in range(3))
 
     def first():
-        with BLAS.held():
+        with bounded():
             inside.append(max(blas_threads()))
             first_in.set()
             second_in.wait(30)
@@ -93,10 +95,11 @@ def test_calls_that_overlap_give_back_what_there_was(many_cpus):
 
     def second():
         first_in.wait(30)
-        with BLAS.held():
+        with bounded():
             inside.append(max(blas_threads()))
             second_in.set()
             first_out.wait(30)
+            inside.append(max(blas_threads()))
 
     inside = []
     threadpool_limits(4, user_api="blas").unregister()  # whoever set a number last is the one who may set it
@@ -107,16 +110,25 @@ def test_calls_that_overlap_give_back_what_there_was(many_cpus):
         for thread in threads:
             thread.join(60)
     assert blas_threads() == many_cpus
-    assert inside[0] == inside[1]
+    assert inside == [1, 1, 1]
+
+
+def test_two_limits_of_threadpoolctl_leave_the_smaller_number_behind(many_cpus):
+    controller = ThreadpoolController().select(user_api="blas")
+    first = controller.limit(limits=1)
+    second = controller.limit(limits=1)
+    first.restore_original_limits()
+    second.restore_original_limits()
+    assert set(blas_threads()) == {1}
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform has no fork")
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 def test_a_child_forked_within_can_bound_again():
-    with BLAS._bounding:
+    with BLAS._changing:
         child = os.fork()
         if child == 0:
-            os._exit(0 if BLAS._bounding.acquire(blocking=False) else 1)
+            os._exit(0 if BLAS._changing.acquire(blocking=False) else 1)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 

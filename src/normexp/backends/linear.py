@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from normexp.backends.blas import BLAS
+from normexp.backends.blas import bounded_blas
 from normexp.backends.blocks import cooled
 from normexp.backends.layout import BLOCK_ELEMENTS
 from normexp.backends.threads import POOL
@@ -79,7 +79,7 @@ def linear_loss(
     """Losses of all rows (N,), and the gradients when wanted; multiply(a, b, out=) is the matrix product."""
     K, D = head.projection.shape
     if multiply is np.matmul and rows_of_a_block(K, head) * _filled_up(D, 16) * _filled_up(K) > SMALL:
-        with BLAS.held():
+        with bounded_blas():
             return _linear_loss(head, loss, multiply, wants_grad=wants_grad)
     return _linear_loss(head, loss, multiply, wants_grad=wants_grad)
 

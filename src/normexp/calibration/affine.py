@@ -12,7 +12,7 @@ from scipy.linalg import cho_factor, cho_solve
 from scipy.optimize import minimize
 
 from normexp.backends.curvature import class_moments
-from normexp.base.one_thread import one_blas_thread
+from normexp.base.blas_threads import one_blas_thread
 from normexp.calibration.rows import Floats
 from normexp.ops import cross_entropy_with_grad, softmax
 

@@ -7,8 +7,8 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from normexp.base.blas_threads import one_blas_thread
 from normexp.base.errors import NormexpWarning
-from normexp.base.one_thread import one_blas_thread
 from normexp.calibration.calibrator import Calibrator
 from normexp.calibration.copies import merge_copies
 from normexp.calibration.folds import check_cv, split_folds

@@ -5,8 +5,8 @@ from typing import Final, Self
 
 import numpy as np
 
+from normexp.base.blas_threads import one_blas_thread
 from normexp.base.checks import check_number
-from normexp.base.one_thread import one_blas_thread
 from normexp.calibration.affine import AffineMap, fit_affine
 from normexp.calibration.affine_folds import AffineFolds, FoldViews, search
 from normexp.calibration.calibrator import Calibrator

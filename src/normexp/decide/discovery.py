@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csr_matrix
 from sklearn.metrics import silhouette_score
-from threadpoolctl import threadpool_limits
 
+from normexp.base.blas_threads import one_blas_thread
 from normexp.base.errors import RangeError, ShapeError
 from normexp.decide.door import Floats, read_features
 
@@ -90,7 +90,7 @@ def propose_classes(
     size = float(np.sqrt(((x - middle) ** 2).mean())) or 1.0
     x, held = (x - middle) / size, (held - middle) / size
     # Products this small lose more when a second BLAS thread waits for a busy core than it can gain.
-    with threadpool_limits(limits=1, user_api="blas"):
+    with one_blas_thread():
         group = _clustered(x, held, n_classes)[0] if n_classes is not None else _estimated(x, held)
     return _by_size(group, held.shape[0])
 

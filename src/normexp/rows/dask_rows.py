@@ -11,14 +11,14 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
-from threadpoolctl import ThreadpoolController
 
+from normexp.base.blas_threads import one_blas_thread
 from normexp.base.errors import ClusterError, InputError, MissingExtraError, NormexpError, ShapeError
 from normexp.rows.blocks import Block, Parts, ordered_sum
 from normexp.rows.dask_cluster import client_of_process, cluster_error, n_workers
@@ -161,7 +161,7 @@ class _Task:
                 f"SoftmaxClassifier.fit: a chunk of X is {kinds[0]}, and X says that its chunks are {kinds[1]}; "
                 "give the kind when X is made: meta=scipy.sparse.csr_matrix((0, 0)) for matrices."
             )
-        with _blas().limit(limits=1, user_api="blas"):  # a worker's threads are the cluster's to give
+        with one_blas_thread():  # a worker's threads are the cluster's to give
             return ordered_sum(fn, self.cut.blocks(values, *labels, self.first), None)
 
 
@@ -384,8 +384,3 @@ def _weight_of_classes(labels: tuple[NDArray[np.intp], F64], n_classes: int) -> 
 
 def _digest_of(labels: tuple[NDArray[np.intp], F64]) -> str:
     return digest(*labels)
-
-
-@cache
-def _blas() -> ThreadpoolController:
-    return ThreadpoolController()

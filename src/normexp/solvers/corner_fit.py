@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from normexp.base.blas_threads import one_blas_thread
 from normexp.rows import RowBlocks, row_blocks
 from normexp.solvers.coefficient_space import CoefficientSpace
-from normexp.solvers.fit import blas, column_map, fit_softmax_regression
+from normexp.solvers.fit import column_map, fit_softmax_regression
 from normexp.solvers.objective import SoftmaxObjective
 from normexp.solvers.outcome import Fitted, Solution
 from normexp.solvers.penalty import Penalty
@@ -63,7 +64,7 @@ class CornerProblem:
         self.n_classes, self.n_scores = n_classes, 1 if n_classes == 2 else n_classes
         self.target, self.weight, self.fit_intercept = target, weight, fit_intercept
         raw = X if isinstance(X, RowBlocks) else row_blocks(X, self.n_scores, only)
-        with blas().limit(limits=1, user_api="blas"):
+        with one_blas_thread():
             self.centre, self.scale = column_map(raw, weight, centred=fit_intercept)
             self.rows = raw.seen_through(self.centre, self.scale)
         self.place_scale = np.append(self.scale, 1.0)
@@ -101,7 +102,7 @@ class CornerProblem:
         Fitted
         """
         began = time.perf_counter()
-        with blas().limit(limits=1, user_api="blas"):
+        with one_blas_thread():
             scaled = penalty.seen_through(self.scale)
             objective = self._objective(scaled.ridge)
             coef, shift = self._start(start)
@@ -133,7 +134,7 @@ class CornerProblem:
         It is the largest ratio of dual norm and corner among the pulls of the null model, which has the intercept and
         the features without any penalty only.
         """
-        with blas().limit(limits=1, user_api="blas"):
+        with one_blas_thread():
             scaled = penalty.seen_through(self.scale)
             objective = self._objective(np.zeros(len(self.scale)))
             coef, shift = self._start(None)

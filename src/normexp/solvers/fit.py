@@ -3,13 +3,12 @@
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import ThreadpoolController
 
+from normexp.base.blas_threads import one_blas_thread
 from normexp.base.errors import InputError
 from normexp.base.magnitude import LargeCellError, large_cell, suspects
 from normexp.rows import Block, RowBlocks, row_blocks
@@ -111,7 +110,7 @@ class RidgeProblem:
         self._table, self._target, self._weight, self._only = X, target, weight, only
         self._n_classes, self._fit_intercept = n_classes, fit_intercept
         raw = row_blocks(X, 1 if n_classes == 2 else n_classes, only)
-        with blas().limit(limits=1, user_api="blas"):  # the blocks are the threads' work, not the products
+        with one_blas_thread():  # the blocks are the threads' work, not the products
             self._centre, self._scale = column_map(raw, weight, centred=fit_intercept)
             self._rows = raw.seen_through(self._centre, self._scale)
         self.by_rows = prefers_rows(raw.n_rows, raw.n_features)
@@ -137,7 +136,7 @@ class RidgeProblem:
         there, or at the last of them where that one is better, which costs no pass to know.
         """
         began = time.perf_counter()
-        with blas().limit(limits=1, user_api="blas"):
+        with one_blas_thread():
             objective = SoftmaxObjective(
                 self._rows,
                 self._target,
@@ -320,9 +319,3 @@ def refuse_overflow(squares: F64) -> None:
             f"fit: the weighted squares of column {over[0]} of X sum to more than float64 holds; divide the column, or "
             "the weights, by a large number."
         )
-
-
-@cache
-def blas() -> ThreadpoolController:
-    """The thread pools of the BLAS; looking for them costs milliseconds, so it is done once."""
-    return ThreadpoolController()

@@ -6,8 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg
 
+from normexp.base.blas_threads import one_blas_thread
 from normexp.rows import row_blocks
-from normexp.solvers.fit import blas, column_map
+from normexp.solvers.fit import column_map
 from normexp.solvers.objective import SoftmaxObjective
 
 F64 = NDArray[np.float64]
@@ -46,7 +47,7 @@ def covariance(
     such coefficients. Cost: N (D S)^2 / 2 for the information and (D S)^3 for its inverse.
     """
     n_features, scores = coef.shape
-    with blas().limit(limits=1, user_api="blas"):
+    with one_blas_thread():
         raw = row_blocks(X, scores)
         centre, scale = column_map(raw, weight, centred=fit_intercept)
         objective = SoftmaxObjective(

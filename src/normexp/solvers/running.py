@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from normexp.backends.coordinates import Corners, Effort, descend_matrix
+from normexp.base.blas_threads import one_blas_thread
 from normexp.rows import row_blocks
-from normexp.solvers.fit import blas, column_map
+from normexp.solvers.fit import column_map
 from normexp.solvers.function import Point
 from normexp.solvers.objective import SoftmaxObjective
 from normexp.solvers.penalty import Penalty
@@ -85,7 +86,7 @@ def first_of_a_stream(X: Any, weight: F64, *, n_classes: int, fit_intercept: boo
 def absorb(running: Running, X: Any, target: NDArray[np.intp], weight: F64, penalty: Penalty, *, tol: float) -> Running:
     """Take a batch in: X (n, D), target (n,), weight (n,); a copy of its rows stays for a while."""
     batches = (*running.batches, (X.copy(), target.copy(), weight.copy()))
-    with blas().limit(limits=1, user_api="blas"):
+    with one_blas_thread():
         running = _solved(
             replace(running, batches=batches, n_rows=running.n_rows + len(target)),
             penalty.seen_through(running.scale),
@@ -100,7 +101,7 @@ def absorb(running: Running, X: Any, target: NDArray[np.intp], weight: F64, pena
 
 def summed_up(running: Running) -> Running:
     """Return the same without any row: all of the window as one expansion. For model files."""
-    with blas().limit(limits=1, user_api="blas"):
+    with one_blas_thread():
         return _leave(running, len(running.batches)) if running.batches else running
 
 

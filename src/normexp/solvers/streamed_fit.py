@@ -8,12 +8,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from normexp.base.blas_threads import one_blas_thread
 from normexp.base.errors import ClusterError, InputError
 from normexp.base.magnitude import LargeCellError
 from normexp.rows import LabelledRows
 from normexp.solvers.checkpoint import Checkpoint, Identity, State
 from normexp.solvers.coefficient_space import CoefficientSpace
-from normexp.solvers.fit import blas, on_the_tables_scale, refuse_overflow
+from normexp.solvers.fit import on_the_tables_scale, refuse_overflow
 from normexp.solvers.function import Point
 from normexp.solvers.metric import rows_to_draw
 from normexp.solvers.outcome import Fitted
@@ -142,7 +143,7 @@ def fit_streamed(
     """
     began = time.perf_counter()
     n_scores = 1 if len(rows.class_weight) == 2 else len(rows.class_weight)
-    with blas().limit(limits=1, user_api="blas"):  # the blocks are the threads' work, not the products
+    with one_blas_thread():  # the blocks are the threads' work, not the products
         try:
             centre, scale = _column_map(rows, centred=fit_intercept)
             objective = StreamedObjective(

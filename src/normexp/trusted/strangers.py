@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from scipy import sparse
 from sklearn.base import BaseEstimator
 
+from normexp.base.blas_threads import one_blas_thread
 from normexp.base.errors import NormexpWarning
-from normexp.base.one_thread import one_blas_thread
 from normexp.decide import OpenSetDetector
 from normexp.decide.feature_scores import telling_columns
 from normexp.rows import StoredRows

@@ -1,0 +1,73 @@
+"""BLAS's threads, bound while it multiplies for normexp.
+
+A second thread of OpenBLAS waits for its next product by spinning: hundreds of products of a few milliseconds each then
+take several times the processor seconds, and a hundredfold of the time where it waits for a busy core. So whoever works
+on blocks in threads of its own, or multiplies small matrices, gives BLAS one thread.
+
+What threadpoolctl sets holds for the whole process. Of calls that overlap the first bounds BLAS and the last gives back
+what there was: each on its own would note as the former number what another had set, and leave it behind for ever.
+"""
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import cache
+from typing import Any
+
+
+@cache
+def _libraries() -> Any:
+    """The BLAS libraries of this process; looking for them costs milliseconds, so it is done once."""
+    from threadpoolctl import ThreadpoolController  # noqa: PLC0415  (who never multiplies never needs it)
+
+    return ThreadpoolController().select(user_api="blas")
+
+
+class BlasThreads:
+    """How many threads BLAS may use while somebody is within ``at_most``."""
+
+    def __init__(self) -> None:
+        self._changing = threading.Lock()
+        self._inside = 0
+        self._limit: Any = None
+
+    @contextmanager
+    def at_most(self, threads: int) -> Iterator[None]:
+        """Let BLAS use so many threads, and never more than it had."""
+        with self._changing:
+            if not self._inside:
+                former = [library.get_num_threads() for library in _libraries().lib_controllers]
+                if max(former, default=1) > threads:
+                    self._limit = _libraries().limit(limits=min(threads, *former))
+            self._inside += 1
+        try:
+            yield
+        finally:
+            with self._changing:
+                self._inside = max(0, self._inside - 1)
+                if not self._inside and self._limit is not None:
+                    self._limit.restore_original_limits()
+                    self._limit = None
+
+    def reset(self) -> None:
+        """Begin anew, as a forked child must: the threads that were within are not there to leave."""
+        self.__init__()  # type: ignore[misc]  # the same object, which others hold
+
+
+BLAS = BlasThreads()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=BLAS.reset)
+
+
+def one_blas_thread() -> AbstractContextManager[None]:
+    """A context in which BLAS takes one thread.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> with one_blas_thread():
+    ...     float((np.ones((2, 2)) @ np.ones((2, 2))).sum())
+    8.0
+    """
+    return BLAS.at_most(1)
