@@ -2,7 +2,8 @@
 
 Numba holds one lock while it compiles and does nothing about it at a fork. A child that was forked in between inherits
 the lock as it was, held by a thread that it does not have, with half of a compilation behind it; its own first call
-of a function would wait for ever. So whoever forks takes the lock first, and parent and child give it back.
+of a function would wait for ever. So whoever forks takes the lock first, and parent and child give it back. What Numba
+imports at the first compilation of a process lies before that lock: a fork in these moments can still hang a child.
 """
 
 import sys
