@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import textwrap
-import threading
 
 import numpy as np
 import pytest
@@ -84,33 +83,15 @@ def test_errors_inside_give_the_threads_back(many_cpus):
 @pytest.mark.parametrize("bounded", [bounded_blas, one_blas_thread], ids=["by set_num_threads", "to one thread"])
 def test_calls_that_overlap_give_back_what_there_was(many_cpus, bounded):
     """First in, first out: on its own the second would note 1 as the former number, and leave it behind."""
-    first_in, second_in, first_out = (threading.Event() for _ in range(3))
-
-    def first():
-        with bounded():
-            inside.append(max(blas_threads()))
-            first_in.set()
-            second_in.wait(30)
-        first_out.set()
-
-    def second():
-        first_in.wait(30)
-        with bounded():
-            inside.append(max(blas_threads()))
-            second_in.set()
-            first_out.wait(30)
-            inside.append(max(blas_threads()))
-
-    inside = []
-    threadpool_limits(4, user_api="blas").unregister()  # whoever set a number last is the one who may set it
     with nx.set_num_threads(1):
-        threads = [threading.Thread(target=work) for work in (first, second)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(60)
+        first, second = bounded(), bounded()
+        first.__enter__()
+        second.__enter__()
+        assert set(blas_threads()) == {1}
+        first.__exit__(None, None, None)
+        assert set(blas_threads()) == {1}
+        second.__exit__(None, None, None)
     assert blas_threads() == many_cpus
-    assert inside == [1, 1, 1]
 
 
 def test_two_limits_of_threadpoolctl_leave_the_smaller_number_behind(many_cpus):
