@@ -214,6 +214,21 @@ def crooked(n, rng):
     return x + np.array([[0.0, 0.0], [1.0, 1.0], [0.0, -2.0]])[y], y
 
 
+def test_rows_in_the_place_of_logits_are_sent_to_predict():
+    X, y = clouds(200, [1, 1, 1])
+    model = nx.TrustedClassifier(**QUICK).fit(X, y)
+    for wrong in (X, X[0], pd.DataFrame(X).assign(name="a")):
+        with pytest.raises(
+            ValueError, match=r"TrustedClassifier.decide: .*\(N, 3\), as logits\(X\).* predict\(X\)"
+        ) as caught:
+            model.decide(wrong)
+        assert isinstance(caught.value, NormexpError)
+    logits = model.logits(X)
+    np.testing.assert_array_equal(model.classes_[model.decide(logits)], model.predict(X))
+    with pytest.raises(ValueError, match=r"TrustedClassifier\.decide: logits hold NaN in row 4"):
+        model.decide(np.where(np.arange(200)[:, None] == 4, np.nan, logits))
+
+
 def mean_recall(truth, decided):
     return metrics.per_class(truth, np.eye(3)[decided], from_logits=False).recall.mean()
 

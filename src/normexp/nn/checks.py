@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+from normexp.base.checks import check_whole
 from normexp.base.errors import DtypeError, RangeError, ShapeError
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -12,9 +13,7 @@ FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 def check_count(value: Any, *, of: str, name: str, low: int = 1) -> int:
     """A whole number of at least ``low``."""
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise DtypeError(f"{of}: {name} is {value!r}; a whole number of at least {low} would be right.")
-    number = int(value)
+    number = check_whole(value, of=of, name=name, right=f"a whole number of at least {low}")
     if number < low:
         raise RangeError(f"{of}: {name} is {number}; at least {low} would be right.")
     return number
@@ -68,9 +67,7 @@ def check_ignored(ignore_index: Any, *, of: str) -> int | None:
     """None, or the whole number that targets of no account have."""
     if ignore_index is None:
         return None
-    if isinstance(ignore_index, bool) or not hasattr(ignore_index, "__index__"):
-        raise DtypeError(f"{of}: ignore_index is {ignore_index!r}; a whole number or None would be right.")
-    return int(ignore_index)
+    return check_whole(ignore_index, of=of, name="ignore_index", right="a whole number or None")
 
 
 def check_target(target: Any, *, of: str) -> Any:

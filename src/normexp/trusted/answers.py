@@ -8,6 +8,8 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from normexp.base.errors import ShapeError
+from normexp.calibration.rows import read_logits
 from normexp.decide import ConformalClassifier, SelectiveClassifier
 from normexp.explain import contributions
 from normexp.ops import log_softmax, softmax
@@ -64,7 +66,7 @@ class Answers(ClassifierMixin, BaseEstimator):
 
     def predict(self, X: Any) -> NDArray[Any]:
         """Decide for a class of each row, (N,), under the costs, prior, objective and thresholds that were given."""
-        decided = self.decide(self.logits(X), X)
+        decided = self._decided(self.logits(X), X, of="TrustedClassifier.predict")
         return np.asarray(self.classes_[decided])
 
     def decide(self, logits: ArrayLike, /, X: Any = None) -> NDArray[np.intp]:
@@ -73,8 +75,13 @@ class Answers(ClassifierMixin, BaseEstimator):
         With ``objective="balanced"`` a second fit decides, which needs the rows X too; without them the decision
         is that of ``adjustment=1``.
         """
-        rule = read_rule(self, self.prior_, of="TrustedClassifier.predict")
-        return rule.decide(self._decisive(np.asarray(logits), X))
+        of = "TrustedClassifier.decide"
+        if (shape := np.shape(logits))[1:] != (k := len(self.classes_),):
+            raise ShapeError(
+                f"{of}: logits have shape {shape}; (N, {k}), as logits(X) gives them, would be right. From rows X "
+                "predict(X) decides."
+            )
+        return self._decided(read_logits(logits, of=of), X, of=of)
 
     def predict_set(self, X: Any) -> NDArray[np.bool_]:
         """Whether each class is in the set of each row, (N, K); sets hold the truth with probability `coverage`."""
@@ -98,7 +105,7 @@ class Answers(ClassifierMixin, BaseEstimator):
         z = self.logits(X)
         refused = self.refuses(z, self.score_unknown(X, z), X)
         label = self._reject_label()
-        decided = self.classes_[self.decide(z, X)]
+        decided = self.classes_[self._decided(z, X, of="TrustedClassifier.predict_or_reject")]
         out = decided.astype(np.result_type(decided, np.asarray(label)) if _alike(decided, label) else object)
         out[refused] = label
         return np.asarray(out)
@@ -150,6 +157,10 @@ class Answers(ClassifierMixin, BaseEstimator):
         from normexp.trusted.reporting import write_report  # noqa: PLC0415  (the page needs optional packages)
 
         write_report(self, X, y, path)
+
+    def _decided(self, logits: NDArray[Any], X: Any, *, of: str) -> NDArray[np.intp]:
+        """Index of the decided class, (N,)."""
+        return read_rule(self, self.prior_, of=of).decide(self._decisive(logits, X))
 
     def _decisive(self, logits: NDArray[Any], X: Any) -> NDArray[Any]:
         """Logits to decide by, (N, K): the honest ones, or those of the balanced fit at the same shares."""

@@ -167,10 +167,3 @@ def check_proportions(sp: Space, target: Any, shape: tuple[int, ...], axis: int,
             f"{of}: target of row {row} sums to {float(sp.xp.reshape(sums, (-1,))[row]):.6g}; proportions that sum "
             f"to 1 would be right."
         )
-
-
-def whole_number(value: Any, *, of: str, name: str, right: str = "a whole number") -> int:
-    """An integer that is not a bool."""
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise DtypeError(f"{of}: {name} is {value!r}; {right} would be right.")
-    return int(value.__index__())

@@ -3,12 +3,12 @@
 from collections.abc import Callable
 from typing import Any
 
-from normexp.backends.standard.door import check_array, one_axis, whole_number
+from normexp.backends.standard.door import check_array, one_axis
 from normexp.backends.standard.probabilities import log_prob_of, nan_rows, prob_of, quiet
 from normexp.backends.standard.spaces import Space
 from normexp.backends.standard.state import INF, NAN, floats, row_state, summed
 from normexp.backends.standard.views import batch_shape, from_rows, to_rows
-from normexp.base.checks import check_axis
+from normexp.base.checks import check_axis, check_whole
 from normexp.base.errors import RangeError
 from normexp.base.types import TopK
 
@@ -98,7 +98,7 @@ def top_k(logits: Any, k: int, /, *, axis: int = -1) -> TopK:
     of = "top_k"
     sp = check_array(logits, of=of)
     axes = one_axis(axis, logits, of=of)
-    count, classes = whole_number(k, of=of, name="k"), logits.shape[axes[0]]
+    count, classes = check_whole(k, of=of, name="k"), logits.shape[axes[0]]
     if not 1 <= count <= classes:
         raise RangeError(f"{of}: k is {count}; with {classes} classes, 1 to {classes} would be right.")
     rows = to_rows(sp, logits, axes)

@@ -5,11 +5,12 @@ from typing import Any
 
 import numpy as np
 
-from normexp.backends.standard.door import check_array, one_axis, temperature_of, whole_number
+from normexp.backends.standard.door import check_array, one_axis, temperature_of
 from normexp.backends.standard.probabilities import prob_of, quiet
 from normexp.backends.standard.spaces import Space
 from normexp.backends.standard.state import INF, floats, row_state
 from normexp.backends.standard.views import batch_shape, from_rows, maybe_rows, to_rows
+from normexp.base.checks import check_whole
 from normexp.base.errors import RangeError
 
 _BLOCK = 1 << 18  # 2 MiB of noise at a time
@@ -22,7 +23,7 @@ def sample(logits: Any, /, *, size: int | None = None, replace: bool = True, rng
     of = "sample"
     sp = check_array(logits, of=of)
     axes = one_axis(axis, logits, of=of) if logits.ndim else ()
-    count = 1 if size is None else whole_number(size, of=of, name="size")
+    count = 1 if size is None else check_whole(size, of=of, name="size")
     if count < 0:
         raise RangeError(f"{of}: size is {count}; at least 0 would be right.")
     batch = batch_shape(logits.shape, axes)
@@ -108,7 +109,7 @@ def generator_of(rng: Any, *, of: str) -> np.random.Generator:
     """The generator itself, or one from a seed."""
     if rng is None or isinstance(rng, np.random.Generator):
         return np.random.default_rng(rng)
-    seed = whole_number(rng, of=of, name="rng", right="None, a whole number or a numpy.random.Generator")
+    seed = check_whole(rng, of=of, name="rng", right="None, a whole number or a numpy.random.Generator")
     if seed < 0:
         raise RangeError(f"{of}: rng is {seed}; a seed of at least 0 would be right.")
     return np.random.default_rng(seed)

@@ -3,12 +3,12 @@
 import math
 from typing import Any
 
-from normexp.backends.standard.door import check_array, whole_number
+from normexp.backends.standard.door import check_array
 from normexp.backends.standard.probabilities import prob_of, quiet
 from normexp.backends.standard.spaces import Space, name_of
 from normexp.backends.standard.state import NAN, is_long, lacking, row_state, summed, two_sum
 from normexp.backends.standard.views import from_rows, to_rows
-from normexp.base.checks import check_axis, check_number
+from normexp.base.checks import check_axis, check_number, check_whole
 from normexp.base.errors import DtypeError, RangeError, ShapeError
 
 _HALVINGS = 30
@@ -102,7 +102,7 @@ def _check_segments(sp: Space, segment: Any, num_segments: Any, *, of: str) -> N
     """Group numbers of at least 0, and below their number where that is given."""
     wrong, right = sp.cast(segment, sp.index) < 0, "at least 0"
     if num_segments is not None:
-        limit = whole_number(num_segments, of=of, name="num_segments", right="a whole number or None")
+        limit = check_whole(num_segments, of=of, name="num_segments", right="a whole number or None")
         if limit < 0:
             raise RangeError(f"{of}: num_segments is {limit}; at least 0 would be right.")
         wrong, right = wrong | (sp.cast(segment, sp.index) >= limit), f"0 to {limit - 1}"

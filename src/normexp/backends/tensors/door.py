@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from normexp.backends.tensors.views import FLOATS, INTEGERS, batch_shape
-from normexp.base.checks import check_axis, check_number, check_reduction
+from normexp.base.checks import check_axis, check_number, check_reduction, check_whole
 from normexp.base.errors import AxisError, DtypeError, RangeError, ShapeError
 
 
@@ -146,22 +146,12 @@ def out_of(out: Any, shape: Any, dtype: Any, *, of: str, watched: bool) -> None:
         raise RangeError(f"{of}: out cannot be filled while a gradient is asked for; leave it out, or use no_grad().")
 
 
-def whole_number(value: Any, *, of: str, name: str) -> int:
-    """An integer that is not a bool."""
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise DtypeError(f"{of}: {name} is {value!r}; a whole number would be right.")
-    return int(value)
-
-
 def seed_of(rng: Any, logits: Any, *, of: str) -> Any:
     """The seed as a tensor; of None from torch's own generator, so that torch.manual_seed repeats the draws."""
     if rng is None or isinstance(rng, torch.Generator):
         return torch.randint(2**63 - 1, (), generator=rng)
-    if isinstance(rng, bool) or not hasattr(rng, "__index__"):
-        raise DtypeError(
-            f"{of}: rng is {rng!r}; None, a whole number, a torch.Generator or a numpy.random.Generator would be right."
-        )
-    seed = int(rng.__index__())
+    right = "None, a whole number, a torch.Generator or a numpy.random.Generator"
+    seed = check_whole(rng, of=of, name="rng", right=right)
     if seed < 0:
         raise RangeError(f"{of}: rng is {seed}; a seed of at least 0 would be right.")
     del logits

@@ -24,11 +24,10 @@ from normexp.backends.tensors.door import (
     temperature_of,
     tensor_like,
     weight_of,
-    whole_number,
 )
 from normexp.backends.tensors.targets import Options, check_target_shape
 from normexp.backends.tensors.views import INTEGERS, result_dtype, spread
-from normexp.base.checks import check_number
+from normexp.base.checks import check_number, check_whole
 from normexp.base.errors import DtypeError, RangeError, ShapeError
 from normexp.base.types import LossGrad, TopK
 
@@ -117,7 +116,7 @@ def segment_softmax(logits: Any, segment_ids: Any, /, *, num_segments: Any = Non
             f"{of}: segment_ids have shape {tuple(ids.shape)} and the logits {tuple(logits.shape)}; "
             f"{tuple(logits.shape[:1])} would be right."
         )
-    limit = None if num_segments is None else whole_number(num_segments, of=of, name="num_segments")
+    limit = None if num_segments is None else check_whole(num_segments, of=of, name="num_segments")
     if limit is not None and limit < 0:
         raise RangeError(f"{of}: num_segments is {limit}; at least 0 would be right.")
     return _maps.segment_softmax(logits, ids.to(torch.int64), limit)
@@ -146,7 +145,7 @@ def top_k(logits: Any, k: Any, /, *, axis: Any = -1) -> TopK:
     of = "top_k"
     check_tensor(logits, of=of)
     at = one_axis(axis, logits, of=of)
-    count, classes = whole_number(k, of=of, name="k"), logits.shape[at]
+    count, classes = check_whole(k, of=of, name="k"), logits.shape[at]
     if not 1 <= count <= classes:
         raise RangeError(f"{of}: k is {count}; with {classes} classes, 1 to {classes} would be right.")
     return TopK(*_doubt.top_k(logits, count, at))
@@ -164,7 +163,7 @@ def sample(logits: Any, /, *, size: Any = None, replace: bool = True, rng: Any =
     """Classes drawn at random."""
     of = "sample"
     at = _drawing(of, logits, axis)
-    count = 1 if size is None else whole_number(size, of=of, name="size")
+    count = 1 if size is None else check_whole(size, of=of, name="size")
     if count < 0:
         raise RangeError(f"{of}: size is {count}; at least 0 would be right.")
     if isinstance(rng, np.random.Generator):
