@@ -158,7 +158,7 @@ def test_the_paths_of_folds_that_lack_a_class_are_kept_apart(rng):
     forecasts = {}
     model = SoftmaxClassifier(tol=1e-6)
     for kept in (y < 3, y < 2, y > 0):
-        fits = list(fitted_path(model, np.array([0.1, 1.0]), X[kept], y[kept], None, forecasts))
+        fits = list(fitted_path(model, np.array([0.1, 1.0]), X[kept], y[kept], None, forecasts, of="test"))
         alone = SoftmaxClassifier(C=1.0).fit(X[kept], y[kept])
         np.testing.assert_allclose(fits[-1].predict_proba(X), alone.predict_proba(X), atol=1e-3)
     assert sorted(forecasts) == [(0, 1), (0, 1, 2), (1, 2)]
