@@ -143,7 +143,7 @@ def main() -> None:
         "# What a trusted model costs",
         "",
         f"`python bench/trusted_cost.py --repeats {given.repeats}`. Machine: {processor()}, {os.cpu_count()} cores, "
-        f"busy with other work, Python {platform.python_version()}; "
+        f"Python {platform.python_version()}; "
         + ", ".join(f"{one} {version(one)}" for one in packages),
         "",
         __doc__.split("\n\n", 2)[2].strip(),
