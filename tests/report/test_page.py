@@ -1,9 +1,6 @@
 """The page: complete, self-contained, safe, small, the same every time, and no wider than a phone."""
 
-import os
 import re
-import shutil
-import subprocess
 import threading
 from html.parser import HTMLParser
 
@@ -14,6 +11,7 @@ import pytest
 from normexp.report import render_html, summarise
 from normexp.report.labelled import Labelled
 from normexp.report.page import breakable, count, number, percent
+from report.browser import needs_chromium, told_in_frame
 from report.made import facts_of, made
 
 SECTIONS = {"verdicts", "scores", "calibration", "selective", "examples", "confusions", "classes", "provenance"}
@@ -205,44 +203,17 @@ def test_numbers_are_written_for_people():
     assert breakable("a_<b>") == "a_<wbr>&lt;b&gt;"
 
 
-CHROMIUM = next(
-    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), ""
-)
-
-
 def width_in_browser(page, folder, *, width):
-    """Width that the page asks for in a frame of the given width, measured by Chromium itself."""
-    (folder / "page.html").write_text(
-        page.replace("default-src 'none'", "default-src 'none'; script-src 'unsafe-inline'").replace(
-            "</body>",
-            "<script>document.title = 'measured ' + document.documentElement.scrollWidth + ' of ' + innerWidth"
-            ";parent.postMessage(document.title, '*')</script></body>",
-        ),
-        encoding="utf-8",
-    )
-    # A headless window is never narrower than 500 pixels; a frame is as narrow as it is told to be.
-    (folder / "frame.html").write_text(
-        f"<!doctype html><body><iframe src=page.html width={width} height=900 style='border:0'></iframe>"
-        "<script>onmessage = e => document.body.append(e.data)</script></body>",
-        encoding="utf-8",
-    )
-    flags = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
-    flags += " --disable-component-update --disable-sync --virtual-time-budget=4000 --dump-dom"
-    dom = subprocess.run(
-        [CHROMIUM, *flags.split(), f"--user-data-dir={folder / 'profile'}", (folder / "frame.html").as_uri()],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
-        env=os.environ | {"HOME": str(folder)},
-    ).stdout
+    """Width that the page asks for in a frame of the given width, and that width as the page sees it."""
+    script = "parent.postMessage('measured ' + document.documentElement.scrollWidth + ' of ' + innerWidth, '*')"
+    dom = told_in_frame(page, script, folder, width=width)
     found = re.search(r"measured (\d+) of (\d+)", dom)
     assert found, dom[-500:]
     return int(found[1]), int(found[2])
 
 
 @pytest.mark.browser
-@pytest.mark.skipif(not CHROMIUM, reason="no Chromium on this machine")
+@needs_chromium
 def test_the_page_is_no_wider_than_a_phone(tmp_path):
     names = ["a_very_long_class_name_with_many_words_in_it", "w" * 120, *(f"class {i}" for i in range(148))]
     page = page_of(made(n=2000, k=150, names=names, text="word" * 40))
@@ -252,7 +223,7 @@ def test_the_page_is_no_wider_than_a_phone(tmp_path):
 
 
 @pytest.mark.browser
-@pytest.mark.skipif(not CHROMIUM, reason="no Chromium on this machine")
+@needs_chromium
 def test_the_measurement_notices_a_page_that_is_too_wide(tmp_path):
     wide = page_of(made(n=50)).replace("<main>", "<main><div style='width:500px'>wide</div>")
     asked, given = width_in_browser(wide, tmp_path, width=360)

@@ -1,49 +1,27 @@
 """On a phone a table says that it goes on sideways where it does, and nowhere else; measured by Chromium itself."""
 
-import os
 import re
-import shutil
-import subprocess
 
 import numpy as np
 import pytest
 
 from normexp.report import audit, render_audit, render_html, summarise
+from report.browser import needs_chromium, told_in_frame
 from report.made import facts_of, made
 
-CHROMIUM = next(
-    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), ""
-)
-
-MEASURE = """<script>
+MEASURE = """
 const told = [...document.querySelectorAll('.scroll')].map(e => e.getAttribute('aria-label') + '=' +
   (e.scrollWidth > e.clientWidth) + '=' + (getComputedStyle(e, '::before').content !== 'none'));
 const broken = [...document.querySelectorAll('.pair tr:first-child td')].filter(e => {
   const range = document.createRange(); range.selectNode(e.firstChild || e);
   return new Set([...range.getClientRects()].map(r => r.top)).size > 1; }).length;
 parent.postMessage('found ' + told.join(';') + ' broken ' + broken + ' end', '*');
-</script></body>"""
+"""
 
 
 def measured(page, folder):
     """For each table whether it is wider than its frame and whether it says so; and how many scores are broken."""
-    scripted = page.replace("default-src 'none'", "default-src 'none'; script-src 'unsafe-inline'")
-    (folder / "page.html").write_text(scripted.replace("</body>", MEASURE), encoding="utf-8")
-    (folder / "frame.html").write_text(
-        "<!doctype html><body><iframe src=page.html width=360 height=900 style='border:0'></iframe>"
-        "<script>onmessage = e => document.body.append(e.data)</script></body>",
-        encoding="utf-8",
-    )
-    flags = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
-    flags += " --disable-component-update --disable-sync --virtual-time-budget=4000 --dump-dom"
-    dom = subprocess.run(
-        [CHROMIUM, *flags.split(), f"--user-data-dir={folder / 'profile'}", (folder / "frame.html").as_uri()],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
-        env=os.environ | {"HOME": str(folder)},
-    ).stdout
+    dom = told_in_frame(page, MEASURE, folder, width=360)
     found = re.search(r"found (.*?) broken (\d+) end", dom)
     assert found, dom[-500:]
     tables = dict(re.findall(r"([^=;]+)=(true=true|true=false|false=true|false=false)", found[1]))
@@ -62,7 +40,7 @@ def audit_page():
 
 
 @pytest.mark.browser
-@pytest.mark.skipif(not CHROMIUM, reason="no Chromium on this machine")
+@needs_chromium
 @pytest.mark.parametrize("make", [report_page, audit_page])
 def test_a_table_says_that_it_goes_on_sideways_where_it_does(make, tmp_path):
     tables, broken = measured(make(), tmp_path)
