@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from normexp.base.blas_threads import one_blas_thread
 from normexp.rows import RowBlocks, row_blocks
 from normexp.solvers.coefficient_space import CoefficientSpace
-from normexp.solvers.fit import column_map, fit_softmax_regression
+from normexp.solvers.fit import fit_softmax_regression, standardised
 from normexp.solvers.objective import SoftmaxObjective
 from normexp.solvers.outcome import Fitted, Solution
 from normexp.solvers.penalty import Penalty
@@ -64,9 +64,7 @@ class CornerProblem:
         self.n_classes, self.n_scores = n_classes, 1 if n_classes == 2 else n_classes
         self.target, self.weight, self.fit_intercept = target, weight, fit_intercept
         raw = X if isinstance(X, RowBlocks) else row_blocks(X, self.n_scores, only)
-        with one_blas_thread():
-            self.centre, self.scale = column_map(raw, weight, centred=fit_intercept)
-            self.rows = raw.seen_through(self.centre, self.scale)
+        self.rows, self.centre, self.scale = standardised(raw, weight, centred=fit_intercept)
         self.place_scale = np.append(self.scale, 1.0)
         self.prepared = time.perf_counter() - began
 

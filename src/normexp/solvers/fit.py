@@ -110,9 +110,7 @@ class RidgeProblem:
         self._table, self._target, self._weight, self._only = X, target, weight, only
         self._n_classes, self._fit_intercept = n_classes, fit_intercept
         raw = row_blocks(X, 1 if n_classes == 2 else n_classes, only)
-        with one_blas_thread():  # the blocks are the threads' work, not the products
-            self._centre, self._scale = column_map(raw, weight, centred=fit_intercept)
-            self._rows = raw.seen_through(self._centre, self._scale)
+        self._rows, self._centre, self._scale = standardised(raw, weight, centred=fit_intercept)
         self.by_rows = prefers_rows(raw.n_rows, raw.n_features)
         self.place_scale = np.ones(raw.n_rows + 1) if self.by_rows else np.append(self._scale, 1.0)
         self._before: _Before | None = None
@@ -301,6 +299,13 @@ def column_map(rows: RowBlocks, weight: F64, *, centred: bool) -> tuple[F64, F64
     spread = np.sqrt(np.maximum(squares / total - np.square(sums / total), 0.0))
     flat = spread <= 1e-13 * np.abs(centre)  # constant but for rounding
     return centre, np.where(flat | (spread == 0), 1.0, spread)
+
+
+def standardised(raw: RowBlocks, weight: F64, *, centred: bool) -> tuple[RowBlocks, F64, F64]:
+    """Return rows seen through centred and scaled columns, and that centre (D,) and scale (D,)."""
+    with one_blas_thread():  # the blocks are the threads' work, not the products
+        centre, scale = column_map(raw, weight, centred=centred)
+        return raw.seen_through(centre, scale), centre, scale
 
 
 def refuse_large(rows: RowBlocks, columns: NDArray[np.intp] | None) -> None:
