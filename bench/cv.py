@@ -110,7 +110,7 @@ def watched(way) -> list:
 
         def alone(forecast, scale):
             begin(forecast, scale)
-            forecast.start = lambda: forecast._own[-1] if way == "warm" and forecast._own else None  # noqa: SLF001
+            forecast.start = lambda: forecast._own[-1] if way == "warm" and forecast._own else None  # noqa: SLF001  (the way without forecasts)
 
         Forecast.begin = alone
     return reached

@@ -340,7 +340,7 @@ def from_dask(X: Any, /, *, target: Any = None, patience_s: float = 60.0) -> Das
     11.078
     """
     try:
-        import dask.array  # noqa: F401
+        import dask.array  # noqa: F401  (whether it is there)
     except ImportError:
         raise MissingExtraError("from_dask", "dask") from None
     if not is_dask(X):
