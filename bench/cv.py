@@ -92,7 +92,16 @@ def searcher(way, grid, ratio, folds):
 
 def watched(way) -> list:
     """Take from the search what this way does without; what each fit came to is noted in the list."""
+    from normexp.linear_model import penalty_path
     from normexp.solvers import CornerProblem, Forecast, RidgeProblem
+
+    class LastOptimum(Forecast):
+        def start(self):
+            return self._own[-1] if self._own else None
+
+    class NoGuess(Forecast):
+        def start(self):
+            return None
 
     reached: list = []
 
@@ -106,13 +115,7 @@ def watched(way) -> list:
     for kind in (RidgeProblem, CornerProblem):
         kind.solve = noting(kind.solve)
     if way in {"warm", "separate"}:
-        begin = Forecast.begin
-
-        def alone(forecast, scale):
-            begin(forecast, scale)
-            forecast.start = lambda: forecast._own[-1] if way == "warm" and forecast._own else None  # noqa: SLF001  (the way without forecasts)
-
-        Forecast.begin = alone
+        penalty_path.Forecast = LastOptimum if way == "warm" else NoGuess
     return reached
 
 

@@ -41,7 +41,7 @@ def test_blocks_give_the_answers_of_single_rows(monkeypatch, n_classes, dtype, r
     whole = [getattr(model, name)(X) for name in ("predict_proba", "predict_log_proba", "decision_function")]
     labels = model.predict(X)
     monkeypatch.setattr(head, "_BLOCK", 10 * n_classes)  # blocks of 10 rows, the last of 3
-    assert sum(1 for _ in model._blocks(X)) == 6
+    assert sum(1 for _ in head.score_blocks(model, X)) == 6
     cut = [getattr(model, name)(X) for name in ("predict_proba", "predict_log_proba", "decision_function")]
     for one, other in zip(cut, whole, strict=True):
         assert one.dtype == other.dtype == dtype

@@ -13,6 +13,7 @@ import pytest
 import scipy.special
 
 import normexp as nx
+from row_functions import ONE_NUMBER
 from strategies import WIDE_FLOATS
 
 
@@ -24,12 +25,7 @@ def batch_of(x, axis):
 wide = pytest.mark.parametrize("dtype", WIDE_FLOATS, ids=str)
 K_BEST = 5
 REDUCTIONS = {
-    "logsumexp": nx.logsumexp,
-    "entropy": nx.entropy,
-    "margin": nx.margin,
-    "energy": nx.energy,
-    "max_logit": nx.max_logit,
-    "generalised_entropy": nx.generalised_entropy,
+    **ONE_NUMBER,
     "top_k": lambda x, axis=-1: nx.top_k(x, K_BEST, axis=axis),
     "cross_entropy": lambda x, axis=-1: nx.cross_entropy(x, np.zeros(batch_of(x, axis), np.int64), axis=axis),
 }

@@ -1,6 +1,7 @@
 """Where logits count, as it came: a mask is read block by block, never inverted, combined or enlarged as a whole."""
 
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any, Self
 
 import numpy as np
@@ -41,13 +42,9 @@ class MaskRows:
 
     def gather(self, block: Block) -> Bools:
         """Where the logits of a block count (n, K)."""
-        allowed: Bools | None = None if self.allowed is None else self.allowed.gather(block)
-        if self.hidden is None:
-            assert allowed is not None  # noqa: S101  (one of the two is there)
-            return allowed
-        shown: Bools = self.hidden.gather(block)
-        np.logical_not(shown, out=shown)
-        return shown if allowed is None else np.logical_and(shown, allowed, out=shown)
+        allowed = [] if self.allowed is None else [self.allowed.gather(block)]
+        shown = [] if self.hidden is None else [~self.hidden.gather(block)]
+        return reduce(np.logical_and, [*allowed, *shown])
 
     def classes(self, first: int, last: int) -> Self:
         """The same rows, of the classes [first, last) alone."""

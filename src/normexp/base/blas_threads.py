@@ -52,7 +52,7 @@ class BlasThreads:
 
     def reset(self) -> None:
         """Begin anew, as a forked child must: the threads that were within are not there to leave."""
-        self.__init__()  # type: ignore[misc]  # the same object, which others hold
+        self._changing, self._inside, self._limit = threading.Lock(), 0, None
 
 
 BLAS = BlasThreads()

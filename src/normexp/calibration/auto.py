@@ -14,7 +14,7 @@ from normexp.calibration.copies import merge_copies
 from normexp.calibration.folds import check_cv, split_folds
 from normexp.calibration.log_linear import LEAST_SHARE, LogLinearPool, pool_shares
 from normexp.calibration.menu import Entry, menu_for
-from normexp.calibration.rows import CalibrationRows, Floats
+from normexp.calibration.rows import CalibrationRows, Floats, read_calibration_rows
 from normexp.calibration.trials import Trial, beats_identity, cross_validate
 from normexp.ops import log_softmax
 
@@ -103,6 +103,10 @@ class AutoCalibrator(Calibrator):
         self.keep_decisions = keep_decisions
 
     def _fit(self, rows: CalibrationRows) -> None:
+        self._fit_outside(rows)
+
+    def _fit_outside(self, rows: CalibrationRows) -> "Outside":
+        """Set the fitted attributes; returns the fits of the folds, and the fold of each row."""
         n_folds = check_cv(self.cv, of="AutoCalibrator")
         given = rows.n_rows
         rows, n_copies, place = merge_copies(rows)
@@ -112,14 +116,13 @@ class AutoCalibrator(Calibrator):
                 "its class, far more often than chance would have it: they are taken for copies, and each is counted "
                 "with the row that it repeats. Drop them, or give rows that were drawn one by one.",
                 NormexpWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
         _look_for_leak(rows)
         menu = [entry for entry in menu_for(rows) if entry.name in KEEPING or not self.keep_decisions]
         with one_blas_thread():
             outside = self._choose_and_fit(menu, rows, n_folds)
-        if self.__dict__.pop("_wanted", False):
-            self._outside = Outside(outside.calibrators, outside.fold[place])
+        return Outside(outside.calibrators, outside.fold[place])
 
     def fit_held_out(self, logits: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None) -> Floats:
         """Fit, and return the logits of each row calibrated by a map that was learned without it.
@@ -148,17 +151,11 @@ class AutoCalibrator(Calibrator):
         >>> AutoCalibrator().fit_held_out(3.0 * logits, y).shape
         (2000, 3)
         """
-        self._wanted = True
-        try:
-            self.fit(logits, y, sample_weight=sample_weight)
-            outside = self._outside
-        finally:
-            self.__dict__.pop("_wanted", None)
-            self.__dict__.pop("_outside", None)
+        rows = read_calibration_rows(logits, y, of="AutoCalibrator.fit_held_out", sample_weight=sample_weight)
+        outside = self._fit_outside(self._floored(rows))
         z = np.asarray(logits)
-        weight = np.ones(len(z)) if sample_weight is None else np.asarray(sample_weight)
         fold = np.zeros(len(z), dtype=np.intp)  # a row of weight 0 was in no fit
-        fold[weight != 0.0] = outside.fold
+        fold[rows.index] = outside.fold
         out = np.empty(z.shape, dtype=np.float64)
         for number, one in enumerate(outside.calibrators):
             one.floor_ = self.floor_

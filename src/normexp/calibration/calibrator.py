@@ -48,9 +48,7 @@ class Calibrator(BaseEstimator, ABC):
 
     def fit_rows(self, rows: CalibrationRows, /) -> Self:
         """Learn the map from rows that have passed the door."""
-        self.n_classes_ = rows.n_classes
-        self.floor_ = _floor_of_zeros(rows)
-        self._fit(rows if self.floor_ is None else _with_floor(rows, self.floor_))
+        self._fit(self._floored(rows))
         return self
 
     def transform(self, logits: ArrayLike) -> NDArray[Any]:
@@ -74,6 +72,12 @@ class Calibrator(BaseEstimator, ABC):
 
     def see(self, z: NDArray[Any], /) -> None:
         """Look at all rows that are about to be transformed."""
+
+    def _floored(self, rows: CalibrationRows) -> CalibrationRows:
+        """The rows to learn from: where a class happened that was given probability 0, zeros are raised."""
+        self.n_classes_ = rows.n_classes
+        self.floor_ = _floor_of_zeros(rows)
+        return rows if self.floor_ is None else _with_floor(rows, self.floor_)
 
     @abstractmethod
     def _fit(self, rows: CalibrationRows) -> None:

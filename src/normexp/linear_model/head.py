@@ -10,7 +10,8 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.linear_model import LogisticRegression
 from sklearn.utils.validation import check_is_fitted
 
-from normexp.base.errors import DtypeError, RangeError
+from normexp.base.checks import check_whole
+from normexp.base.errors import RangeError
 from normexp.linear_model.door import read_rows
 from normexp.linear_model.over_rows import over_rows
 from normexp.ops import log_softmax, softmax, top_k
@@ -54,12 +55,11 @@ class LinearPosterior(ClassifierMixin, BaseEstimator):
         """
         check_is_fitted(self)
         name, count = f"{type(self).__name__}.predict_top_k", len(self.classes_)
-        if isinstance(k, bool) or not hasattr(k, "__index__"):
-            raise DtypeError(f"{name}: k is {k!r}; a whole number from 1 to the {count} classes would be right.")
+        k = check_whole(k, of=name, name="k", right=f"a whole number from 1 to the {count} classes")
         if not 1 <= k <= count:
             raise RangeError(f"{name}: k is {k}; it must lie between 1 and the {count} classes.")
         index, prob = [], []
-        for scores in self._blocks(self._read(X, "predict_top_k")):
+        for scores in score_blocks(self, self._read(X, "predict_top_k")):
             logits = two_columns(scores)
             index.append(top_k(logits, k).index)
             # the very bits of predict_proba, from which those of ops.top_k may differ in the last
@@ -83,21 +83,12 @@ class LinearPosterior(ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         return read_rows(self, X, of=f"{type(self).__name__}.{asked}")
 
-    def _blocks(self, rows: Any) -> Iterator[Floats]:
-        """Scores of the rows, block by block: (n,) for two classes, else (n, K)."""
-        size = max(1, _BLOCK // len(self.classes_))
-        for first in range(0, rows.shape[0], size):
-            part = rows if rows.shape[0] <= size else rows[first : first + size]
-            scores: Floats = dense(part @ self.coef_.T)
-            scores = scores + self.intercept_
-            yield scores[:, 0] if scores.shape[1] == 1 else scores
-
     def _joined(self, X: Any, asked: str, answer: Callable[[Floats], Any]) -> NDArray[Any]:
         """The answers of all blocks as one array, which is filled as they come."""
         rows = self._read(X, asked)
         found: NDArray[Any] | None = None
         filled = 0
-        for scores in self._blocks(rows):
+        for scores in score_blocks(self, rows):
             part = np.asarray(answer(scores))
             if len(part) == rows.shape[0]:
                 return part
@@ -146,6 +137,16 @@ class LinearHead(LinearPosterior):
 def _best(scores: Floats) -> NDArray[np.intp]:
     """Position of the largest logit of each row."""
     return (scores > 0).astype(np.intp) if scores.ndim == 1 else scores.argmax(axis=1)
+
+
+def score_blocks(head: LinearPosterior, rows: Any) -> Iterator[Floats]:
+    """Scores of rows that are checked, block by block: (n,) for two classes, else (n, K)."""
+    size = max(1, _BLOCK // len(head.classes_))
+    for first in range(0, rows.shape[0], size):
+        part = rows if rows.shape[0] <= size else rows[first : first + size]
+        scores: Floats = dense(part @ head.coef_.T)
+        scores = scores + head.intercept_
+        yield scores[:, 0] if scores.shape[1] == 1 else scores
 
 
 def two_columns(scores: Floats) -> Floats:

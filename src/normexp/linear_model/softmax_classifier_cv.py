@@ -1,6 +1,6 @@
 """Softmax regression whose penalty is chosen by cross-validation."""
 
-from typing import Any, Self, final
+from typing import Any, ClassVar, Self, final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -127,7 +127,7 @@ class SoftmaxClassifierCV(LinearHead):
         self.random_state = random_state
 
     # Groups are the splitter's, not the estimator's own: under metadata routing none needs to ask for them here.
-    __metadata_request__fit = {"groups": UNUSED}  # noqa: RUF012  (read by scikit-learn off the class)
+    __metadata_request__fit: ClassVar[dict[str, Any]] = {"groups": UNUSED}
 
     def fit(
         self,

@@ -16,6 +16,7 @@ from normexp.linear_model.parameters import (
     check_weighted_classes,
     checked_start,
     class_factors,
+    generator_of,
     is_path,
 )
 from normexp.rows import (
@@ -125,7 +126,7 @@ def ridge_of(model: Any) -> float:
 
 def seed_of(model: Any) -> int:
     """A number from the model's random state."""
-    return 0 if model.random_state is None else int(model._generator().integers(2**31))  # noqa: SLF001  (its own)
+    return 0 if model.random_state is None else int(generator_of(model.random_state).integers(2**31))
 
 
 def told(meter: Meter, log: Callable[[Step], None] | None) -> Callable[[Step], None]:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from importlib.util import find_spec
 from typing import Any, Final
 
 import numpy as np
@@ -339,10 +340,8 @@ def from_dask(X: Any, /, *, target: Any = None, patience_s: float = 60.0) -> Das
     >>> round(SoftmaxClassifier().fit(table).solution_.objective, 3)
     11.078
     """
-    try:
-        import dask.array  # noqa: F401  (whether it is there)
-    except ImportError:
-        raise MissingExtraError("from_dask", "dask") from None
+    if find_spec("dask") is None:
+        raise MissingExtraError("from_dask", "dask")
     if not is_dask(X):
         raise InputError(f"from_dask: X is a {type(X).__name__}; a Dask array or dataframe would be right.")
     return DaskTable(X, target, patience_s)

@@ -130,7 +130,7 @@ class StreamedObjective(Objective):
         return along_coef + self.ridge[:, None] * coef, along_shift
 
     def shift_covariance(self) -> F64:
-        assert self.point is not None  # noqa: S101
+        assert self.point is not None  # noqa: S101  (nor has a covariance)
         covariance = ShiftCovariance(self.point.coef, self.point.shift, self._working, self._kept)
         self.n_passes += 1
         return np.asarray(self._curved_rows.sum(covariance)[0])

@@ -96,7 +96,7 @@ class TopReasons:
         """The loudest word of each row and what it did."""
         groups, encoder = self.head.groups, self.encoder
         assert groups is not None  # noqa: S101  (both None or neither)
-        assert encoder is not None  # noqa: S101
+        assert encoder is not None  # noqa: S101  (the same)
         words: dict[int, str] = {}
         for column in groups.text_columns:
             for tokens in tokens_of(frame[column].fill_null("").to_list()):

@@ -1,6 +1,6 @@
 """Every strength of penalty on tables in any units: does the default fit end at a proof, or in words.
 
-    python bench/solvers/strengths.py [--only NAME ...] [--strengths C ...] [--max-iter 1000] [--out FILE.md]
+    python bench/strengths.py [--only NAME ...] [--strengths C ...] [--max-iter 1000] [--out FILE.md]
 
 Tables raw and with every column in units of 10^U(-3, 3); C from 1e-6 to 1e10, and no penalty at all. One line for each
 fit: outcome, Newton steps, passes over the rows, certified gap, seconds. A fit fails here when it ends neither at its
@@ -8,20 +8,15 @@ tolerance nor, without a penalty, at the sentence that no optimum exists.
 """
 
 import argparse
-import sys
 import time
 import warnings
 from pathlib import Path
 
 import numpy as np
 
-HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE), str(HERE.parent)]
-
-from problems import bundled, table  # noqa: E402  (found through the path set here)
-
-from machine import processor  # noqa: E402  (found through the path set here)
-from normexp import SoftmaxClassifier  # noqa: E402  (after the path, as above)
+from machine import processor
+from normexp import SoftmaxClassifier
+from solvers.problems import bundled, table
 
 STRENGTHS = (1e-6, 1e-3, 1.0, 1e3, 1e5, 1e7, 1e10, np.inf)
 
@@ -90,7 +85,7 @@ def main():
     lines = [
         "# The default fit at every strength of penalty, in any units",
         "",
-        "Written by `bench/solvers/strengths.py`, whose text says what counts; each fit once, beside other work.",
+        "Written by `bench/strengths.py`, whose text says what counts; each fit once, beside other work.",
         "",
         f"{processor()}, NumPy {np.__version__}",
         "",
