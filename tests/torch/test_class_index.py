@@ -158,6 +158,30 @@ def test_the_best_five_are_found(storage):
     assert (found.prob.sum(-1) <= 1.0 + 1e-6).all()
 
 
+def graph(index):
+    """Which classes an index answers with, in order, for 500 vectors: what its links lead to."""
+    return index.search(np.random.default_rng(0).normal(size=(500, D + 2)).astype(np.float32), 32).keys
+
+
+def test_classes_are_linked_one_at_a_time_at_first_and_throughout_where_one_thread_builds(monkeypatch):
+    from normexp.nn import class_index
+
+    head, _ = clustered()
+    assert np.array_equal(*(graph(nx.nn.ClassIndex(head, candidates=64).index) for _ in range(2)))
+    monkeypatch.setattr(class_index, "FIRST", 100)
+    added = []
+    real = usearch.Index.add
+
+    def counted(self, keys, vectors, **options):
+        added.append((len(keys), options["threads"]))
+        return real(self, keys, vectors, **options)
+
+    monkeypatch.setattr(usearch.Index, "add", counted)
+    nx.nn.ClassIndex(head, candidates=64)
+    assert np.array_equal(*(graph(nx.nn.ClassIndex(head, candidates=64, threads=1).index) for _ in range(2)))
+    assert added == [(100, 1), (3900, 0), (100, 1), (3900, 1), (100, 1), (3900, 1)]
+
+
 def test_with_as_many_candidates_as_classes_it_is_exact_and_asks_no_index():
     head, x = clustered(classes=400)
     index = nx.nn.ClassIndex(head, candidates=400)
@@ -280,6 +304,7 @@ def test_an_index_that_finds_too_few_is_not_believed(problem, monkeypatch):
         (lambda head, x, i: nx.nn.ClassIndex(head, confidence=1.0), "confidence is 1.0"),
         (lambda head, x, i: nx.nn.ClassIndex(head, storage="int4"), "storage is 'int4'"),
         (lambda head, x, i: nx.nn.ClassIndex(head, rng=-1), "rng is -1"),
+        (lambda head, x, i: nx.nn.ClassIndex(head, threads=0), "threads is 0"),
         (lambda head, x, i: nx.nn.ClassIndex(nx.nn.SoftmaxHead(D, 999), index=i.index), "index holds 4000 vectors"),
         (lambda head, x, i: nx.nn.ClassIndex(nx.nn.SoftmaxHead(D + 1, K), index=i.index), "needs 4000 of 19"),
         (lambda head, x, i: i.top_k(x, 65), "k is 65 and there are 64 candidates"),

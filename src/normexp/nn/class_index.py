@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from itertools import pairwise
 from statistics import NormalDist
 from typing import Any, NamedTuple, Self
 
@@ -19,6 +20,7 @@ SHORT = {"float32": "f32", "bfloat16": "bf16", "float16": "f16", "int8": "i8"}  
 BLOCK = 1 << 16  # classes that are prepared for the index at a time
 GROUPS = 8  # of classes by the length of their weights
 PICKED = 1 << 24  # numbers of candidates' weights in memory at a time: 64 MiB of float32
+FIRST = 4096  # classes that are linked one at a time: a graph that many threads begin at once may fall apart
 SEARCHED = 2  # entries that the search keeps at hand, for each candidate: with one, single classes are missed
 
 
@@ -60,6 +62,9 @@ class ClassIndex:
         How many neighbours the built index links, and among how many it looks for them.
     rng : int, torch.Generator or None
         Of the samples; None takes torch's own.
+    threads : int, optional
+        That build the index; None takes all. Threads link classes in the order in which they come to them, so that
+        beyond 4 096 classes two indices of the same weights differ a little; with 1 they are the same.
 
     Raises
     ------
@@ -132,6 +137,7 @@ class ClassIndex:
         connectivity: int = 16,
         expansion: int = 64,
         rng: Any = None,
+        threads: int | None = None,
     ) -> None:
         of = type(self).__name__
         if not isinstance(head, DenseHead):
@@ -145,6 +151,7 @@ class ClassIndex:
         if storage not in STORAGES:
             raise RangeError(f"{of}: storage is {storage!r}; one of {', '.join(map(repr, STORAGES))} would be right.")
         self._generator = _generator(rng, of=of)
+        workers = 0 if threads is None else check_count(threads, of=of, name="threads")  # usearch's word for all is 0
         self.widening: float | None = None  # of the interval of log Z, on both sides; None before calibrate
         self._missed = 0.0
         lengths = self._lengths()
@@ -155,7 +162,7 @@ class ClassIndex:
             return
         if index is None:
             self.index = self._built(storage, check_count(connectivity, of=of, name="connectivity", low=2),
-                                     check_count(expansion, of=of, name="expansion"))  # fmt: skip
+                                     check_count(expansion, of=of, name="expansion"), workers)  # fmt: skip
         elif len(index) != head.num_classes or index.ndim != head.in_features + 2:
             raise ShapeError(
                 f"{of}: index holds {len(index)} vectors of {index.ndim} numbers; this head needs {head.num_classes} "
@@ -175,7 +182,7 @@ class ClassIndex:
     def _block(self, first: int) -> Any:
         return _vectors(*self.head.class_weights(slice(first, first + BLOCK))).norm(dim=1)
 
-    def _built(self, storage: str, connectivity: int, expansion: int) -> Any:
+    def _built(self, storage: str, connectivity: int, expansion: int, workers: int) -> Any:
         """The index of all classes; usearch is loaded here."""
         try:
             from usearch.index import Index  # noqa: PLC0415  (an extra)
@@ -187,11 +194,11 @@ class ClassIndex:
             expansion_add=expansion,
         )  # fmt: skip
         with torch.no_grad():
-            for first in range(0, head.num_classes, BLOCK):
-                vectors = _vectors(*head.class_weights(slice(first, first + BLOCK)))
+            for first, last in pairwise([0, *range(FIRST, head.num_classes, BLOCK), head.num_classes]):
+                vectors = _vectors(*head.class_weights(slice(first, last)))
                 short = self._longest**2 - vectors.square().sum(1, keepdim=True)
                 whole = torch.cat([vectors, short.clamp(min=0.0).sqrt()], 1).cpu()
-                built.add(torch.arange(first, first + len(whole)).numpy(), whole.numpy())
+                built.add(torch.arange(first, last).numpy(), whole.numpy(), threads=workers if first else 1)
         return built
 
     def _found(self, rows: Any) -> Any:
