@@ -172,3 +172,21 @@ def test_what_is_proposed_lies_within_the_training_rows_unless_one_asks_for_more
     none = call("explain", tmp_path / "f.nx", tmp_path / "few.csv")
     assert none.status == 0, none.err
     assert "or of all numbers, within what the training rows hold, changes the decision. See --anywhere" in none.out
+
+
+def test_a_decision_that_is_not_the_most_probable_class_is_told(call, tables, tmp_path):
+    costs = tmp_path / "costs.csv"
+    costs.write_text("class,apple,lemon,plum\napple,0,1,1\nlemon,1,0,1\nplum,50,50,0\n")
+    made = call("fit", tables / "fruit.csv", "--target", "kind", "--cost", costs, "-o", tmp_path / "m.nx")
+    assert made.status == 0, made.err
+    assert call("predict", tmp_path / "m.nx", tables / "fruit.csv", "-o", tmp_path / "out.csv").status == 0
+    decisions = pl.read_csv(tmp_path / "out.csv")["decision"]
+    seen = set()
+    for row in range(0, 60, 5):
+        told = call("explain", tmp_path / "m.nx", tables / "fruit.csv", "--row", row, "--json").json
+        decided = told["label"] if told["decided"] is None else told["decided"]
+        assert decisions[row] in (decided, "unknown")
+        seen.add(told["decided"])
+        shown = call("explain", tmp_path / "m.nx", tables / "fruit.csv", "--row", row).out
+        assert ("decided: plum, by the model's costs" in shown) == (told["decided"] == "plum")
+    assert seen == {None, "plum"}

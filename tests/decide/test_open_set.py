@@ -46,6 +46,22 @@ def test_false_alarms_on_fresh_rows_lie_in_the_binomial_band(score):
     assert all(low <= count <= high for count in alarms), (low, high, alarms)
 
 
+@pytest.mark.parametrize(("n_seen", "lowest", "highest"), [(8, 0.075, 0.11), (10, 0.0, 0.05)])
+def test_the_tenth_neighbour_of_all_rows_is_compared_with_the_eighth_of_four_fifths(
+    monkeypatch, n_seen, lowest, highest
+):
+    """With the tenth of both, the threshold lay so high that a third of the promised alarms were left, and of power."""
+    monkeypatch.setattr("normexp.decide.open_set.NEIGHBOURS_SEEN", n_seen)
+    rng = np.random.default_rng(5)
+    alarms = []
+    for _ in range(15):
+        y = rng.integers(4, size=2300)
+        x = rng.normal(size=(2300, 8)) + 2.0 * np.eye(4, 8)[y]
+        detector = OpenSetDetector("knn", false_alarm=0.1).fit(x[:300, :4], y[:300], x[:300])
+        alarms.append(detector.predict(x[300:, :4], x[300:]).mean())
+    assert lowest < np.mean(alarms) < highest
+
+
 def test_a_threshold_from_the_rows_that_fitted_the_score_breaks_that_band():
     """What cross-fitting is for: the rows a covariance was fitted on look too familiar to it."""
     from normexp.decide.feature_scores import Columns, RelativeMahalanobis

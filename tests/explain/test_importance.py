@@ -138,7 +138,7 @@ BAD = {
     "no model": (lambda m: explain.importance(3, W, Z), DtypeError, "a int came"),
     "classes": (lambda m: explain.importance(m, W, Z[:5]), ShapeError, "178 rows"),
     "strangers": (lambda m: explain.importance(m, W, Z + 1), RangeError, "3, which is no class"),
-    "resamples": (lambda m: explain.importance(m, W, Z, n_resamples=1), RangeError, "n_resamples 1"),
+    "resamples": (lambda m: explain.importance(m, W, Z, n_resamples=1), RangeError, "n_resamples is 1"),
     "level": (lambda m: explain.importance(m, W, Z, level=95), RangeError, "level is 95"),
     "nothing": (lambda m: explain.coefficient_importance(m, W), RangeError, "neither y nor standard_error"),
     "errors": (lambda m: explain.coefficient_importance(m, W, standard_error=[1.0]), ShapeError, r"\(3, 13\)"),

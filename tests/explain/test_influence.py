@@ -162,7 +162,7 @@ def test_bad_input_is_answered_with_a_sentence(name):
 
 def test_bad_weights_and_tables_are_refused(table_models):
     model = nx.SoftmaxClassifier().fit(W, Z)
-    with pytest.raises(RangeError, match="sample_weight must hold 178"):
+    with pytest.raises(ShapeError, match=r"sample_weight has shape \(1,\); \(178,\)"):
         explain.leave_one_out(model, W, Z, sample_weight=[1.0])
     table, block = table_models["columns"]
     with pytest.raises(DtypeError, match="keeps no training rows"):

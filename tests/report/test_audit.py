@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,8 @@ from normexp.base.errors import InputError, RangeError
 from normexp.metrics import log_loss
 from normexp.report import audit, audit_json, render_audit
 from normexp.report.audit_input import tell_kind
+from normexp.report.audit_verdicts import cure_name
+from normexp.report.evidence import percent
 
 
 def drawn(n=800, k=4, seed=0, scale=2.0):
@@ -71,6 +74,24 @@ def test_an_over_rated_class_is_named():
     assert "over-rated: “fly”" in said.sentence
     assert found.classes[2].lean_sigmas > 6
     assert found.cure.chosen in ("vector", "matrix")
+
+
+def test_a_cure_that_mixes_methods_is_not_called_after_one_of_them():
+    z, y = drawn(1000)
+    z[:, 2] += 1.0
+    found = audit(3.0 * z, y, n_resamples=20)
+    assert len(found.cure.shares) > 1
+    assert found.cure.chosen in found.cure.shares
+    said = verdict(found, "cure").sentence
+    largest = max(found.cure.shares.values())
+    assert re.search(rf"Cross-validation prefers a mean of [a-z ]+ \({percent(largest, 0)}\) and ", said)
+    page = render_audit(found)
+    assert "After the mean of these methods, on rows" in page
+    told = re.findall(r'<span class="mark">(\S+?)\s?% of the mean</span>', page)
+    assert len(told) == len(found.cure.shares)
+    assert sum(float(one.strip("<&lt;")) for one in told) == pytest.approx(100.0, abs=len(told))
+    alone = replace(found.cure, shares={"temperature": 1.0})
+    assert cure_name(alone) == "one temperature"
 
 
 def test_chance_alone_leans_no_class_in_nearly_all_draws():

@@ -1,6 +1,7 @@
 """Checks at the door: one function per complaint. Kernels and backends trust what has passed here."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -171,3 +172,15 @@ def check_weight(weight: Any, classes: int, *, of: str) -> NDArray[np.float64] |
             f"finite numbers of at least 0 would be right."
         )
     return array
+
+
+def check_names(given: Sequence[str], fitted: Sequence[str], /, *, of: str, name: str) -> None:
+    """Refuse as many columns as the fit had that are not those of the fit, in their order."""
+    if len(given) != len(fitted):
+        return
+    for place, (one, other) in enumerate(zip(given, fitted, strict=True)):
+        if one != other:
+            raise ShapeError(
+                f"{of}: column {place} of {name} is {one!r} and the model was fitted with {str(other)!r} there; the "
+                "same columns in the same order would be right."
+            )

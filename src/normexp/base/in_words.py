@@ -40,6 +40,10 @@ def refusals_in_words(of: str, X: Any = None, y: Any = None) -> Iterator[None]:
         if isinstance(error, AttributeError):  # scikit-learn's NotFittedError is both
             raise
         raise _as_ours(error, of, X, y) from None
+    except RuntimeError as error:
+        if "requires grad" not in str(error):
+            raise
+        raise DtypeError(f"{of}: a tensor asks for a gradient, which is not passed on; tensor.detach() does.") from None
 
 
 def _as_ours(error: Exception, of: str, X: Any, y: Any) -> NormexpError:

@@ -171,6 +171,8 @@ def show_audit(found: "Audit", /) -> None:
     cure = new_table("cure, cross-validated", "log loss", "gain", "")
     for method in found.cure.methods:
         chosen = "chosen" if method.name == found.cure.chosen else ""
+        if len(found.cure.shares) > 1 and method.name in found.cure.shares:
+            chosen = f"{found.cure.shares[method.name]:.0%} of the mean"
         what = method.name.replace("_", " ")
         what = f"temperature {found.cure.temperature:.3g}" if method.name == "temperature" else what
         cure.add_row(what, _number(method.log_loss), _number(method.gain), chosen)

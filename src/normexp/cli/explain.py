@@ -86,6 +86,10 @@ def show_account(told: "Account", name: str, /, *, top: int) -> None:
     title = f"row {told.row} of {name}: {told.label}, probability {told.probability:.4f}"
     out.print(title, style="bold")
     typer.echo(f"runner-up: {told.rival}, probability {told.rival_probability:.4f}")
+    if told.decided is not None:
+        typer.echo(
+            f"decided: {told.decided}, by the model's costs, shares or thresholds; what follows is of probabilities"
+        )
     typer.echo()
     table = new_table(f"why {told.label} and not {told.rival}", "value", "log-odds")
     for reason in told.contributions[:top]:

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import beta
+from scipy.special import betaincinv
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
@@ -187,9 +187,9 @@ class ConformalClassifier(BaseEstimator):
 
     def _check(self, of: str) -> None:
         """Refuse parameters without a meaning."""
-        if self.score not in SCORES:
+        if not isinstance(self.score, str) or self.score not in SCORES:
             raise RangeError(f"{of}: score is {self.score!r}; 'lac', 'aps' or 'raps' would be right.")
-        if self.groups not in {None, "class", "cluster"}:
+        if self.groups is not None and (not isinstance(self.groups, str) or self.groups not in {"class", "cluster"}):
             raise RangeError(f"{of}: groups is {self.groups!r}; None, 'class' or 'cluster' would be right.")
         read_share(self.coverage, of=of, name="coverage", example="0.9")
         check_number(self.penalty, of=of, name="penalty", low=0.0)
@@ -199,7 +199,7 @@ class ConformalClassifier(BaseEstimator):
         """Threshold and interval of each group."""
         n_groups = int(self.group_.max()) + 1
         threshold = np.full(n_groups, np.inf)
-        interval = np.ones((n_groups, 2))
+        interval, few = np.ones((n_groups, 2)), np.zeros(n_groups, dtype=bool)
         count = np.bincount(group, minlength=n_groups)
         together = np.zeros(DRAWS)  # rows covered in all groups, summed group by group: no array of groups x draws
         rng = np.random.default_rng(0)  # the interval of several groups together is simulated, always alike
@@ -207,12 +207,13 @@ class ConformalClassifier(BaseEstimator):
             rank = finite_sample_rank(int(count[g]), float(self.coverage))
             if rank > count[g]:
                 together += count[g]
+                few[g] = True
                 continue
             threshold[g] = np.partition(score[group == g], rank - 1)[rank - 1]
-            law = beta(rank, count[g] + 1 - rank)
-            interval[g] = law.ppf([0.5 - 0.5 * LEVEL, 0.5 + 0.5 * LEVEL])
+            law = float(rank), float(count[g] + 1 - rank)
+            interval[g] = betaincinv(*law, [0.5 - 0.5 * LEVEL, 0.5 + 0.5 * LEVEL])
             if n_groups > 1:
-                together += count[g] * law.rvs(DRAWS, random_state=rng)
+                together += count[g] * rng.beta(*law, size=DRAWS)
         self.threshold_ = threshold[self.group_]
         self.group_coverage_interval_ = interval
         if n_groups == 1:
@@ -224,7 +225,8 @@ class ConformalClassifier(BaseEstimator):
             f"The sets of new rows hold the true class in {100 * float(self.coverage):g} % of the cases or more; with "
             f"these {score.size} calibration rows, in {100 * low:.1f} % to {100 * high:.1f} %."
         )
-        self._warn_of_small_groups(np.flatnonzero(np.isposinf(threshold)), count, of)
+        self._warn_of_small_groups(np.flatnonzero(few), count, of)
+        self._warn_of_impossible_classes(np.flatnonzero(~few & np.isposinf(threshold)), of)
 
     def _warn_of_small_groups(self, small: NDArray[Any], count: NDArray[Any], of: str) -> None:
         """Say which groups have too few rows for the promise."""
@@ -232,13 +234,29 @@ class ConformalClassifier(BaseEstimator):
             return
         share = float(self.coverage)
         needed = fewest_rows(share)
-        what = "calibration rows" if self.groups is None else f"rows of {self.groups}"
-        which = "" if self.groups is None else " " + ", ".join(str(g) for g in small[:NAMED_ROWS])
-        more = f" and {small.size - NAMED_ROWS} more" if small.size > NAMED_ROWS else ""
+        what = "calibration rows" if self.groups is None else f"rows of {self._named(small)}"
         warnings.warn(
-            f"{of}: {count[small].min()} {what}{which}{more} are too few to promise a coverage of {share:g}, which "
+            f"{of}: {count[small].min()} {what} are too few to promise a coverage of {share:g}, which "
             f"takes {needed}; the classes concerned are in every set. Give more rows, ask for less, or group "
             "otherwise.",
             NormexpWarning,
             stacklevel=4,
         )
+
+    def _warn_of_impossible_classes(self, groups: NDArray[Any], of: str) -> None:
+        """Say where true classes were said to be impossible, so that no threshold but infinity holds them."""
+        if not groups.size:
+            return
+        which = "" if self.groups is None else f" of {self._named(groups)}"
+        warnings.warn(
+            f"{of}: the model gives the true class of more than {100 * (1 - float(self.coverage)):g} % of the "
+            f"rows{which} the probability 0, so only sets of all classes{'' if self.groups is None else ' concerned'} "
+            "keep the promise. Look at what masks these classes, or ask for less.",
+            NormexpWarning,
+            stacklevel=4,
+        )
+
+    def _named(self, groups: NDArray[Any]) -> str:
+        """The first few groups, with what they are."""
+        more = f" and {groups.size - NAMED_ROWS} more" if groups.size > NAMED_ROWS else ""
+        return f"{self.groups} {', '.join(str(g) for g in groups[:NAMED_ROWS])}{more}"

@@ -1,5 +1,7 @@
 """Decisions that weigh what an error costs, and how often classes come."""
 
+from typing import Final
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -7,6 +9,8 @@ from normexp.base.checks import check_number
 from normexp.base.errors import RangeError, ShapeError
 from normexp.decide.door import read_numbers, read_prediction
 from normexp.metrics.door import name_rows
+
+MOST_COST: Final = 1e300
 
 
 def cost_decision(prob: ArrayLike, cost_matrix: ArrayLike, /) -> NDArray[np.intp]:
@@ -54,14 +58,16 @@ def cost_decision(prob: ArrayLike, cost_matrix: ArrayLike, /) -> NDArray[np.intp
     bad = np.asarray(~np.isfinite(cost).all(axis=1))
     if bad.any():
         raise RangeError(f"cost_decision: cost_matrix is not finite in {name_rows(bad)}.")
-    gap = cost[:, :k] - np.diagonal(cost)[:, None]
-    if (gap < 0).any():
-        true, decided = np.argwhere(gap < 0)[0]
+    less = cost[:, :k] < np.diagonal(cost)[:, None]
+    if less.any():
+        true, decided = np.argwhere(less)[0]
         raise RangeError(
             f"cost_decision: cost_matrix says that for true class {true} deciding {decided} costs "
             f"{cost[true, decided]:g} and deciding {true} costs {cost[true, true]:g}; the right decision must not cost "
             "more than a wrong one. Rows are true classes, columns decisions: is the matrix transposed?"
         )
+    if np.abs(cost).max() > MOST_COST:
+        cost = np.ldexp(cost, -4)  # sums of K costs with weights that add up to 1 then are finite
     return np.asarray((rows.prediction.astype(np.float64) @ cost).argmin(axis=1), dtype=np.intp)
 
 
@@ -110,5 +116,5 @@ def balanced_decision(logits: ArrayLike, prior: ArrayLike, /, *, strength: float
         raise RangeError(
             "balanced_decision: prior must be finite and above 0 for each class; leave absent classes out."
         )
-    adjusted = rows.prediction - strength * np.log(share / share.sum())
+    adjusted = rows.prediction - strength * np.log(share)  # their sum is the same for all classes
     return np.asarray(adjusted.argmax(axis=1), dtype=np.intp)

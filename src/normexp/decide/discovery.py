@@ -8,6 +8,7 @@ from scipy.sparse import csr_matrix
 from sklearn.metrics import silhouette_score
 
 from normexp.base.blas_threads import one_blas_thread
+from normexp.base.checks import check_whole
 from normexp.base.errors import RangeError, ShapeError
 from normexp.decide.door import Floats, read_features
 
@@ -82,10 +83,14 @@ def propose_classes(
     held = np.zeros((0, x.shape[1])) if known is None else read_features(known, of=of, n_rows=None)
     if held.shape[1] != x.shape[1]:
         raise ShapeError(f"{of}: known has {held.shape[1]} columns and features {x.shape[1]}; the same would be right.")
+    n_classes = None if n_classes is None else check_whole(n_classes, of=of, name="n_classes")
     if n_classes is not None and not 1 <= n_classes <= max(1, x.shape[0]):
         raise RangeError(f"{of}: n_classes is {n_classes}; 1 to the {x.shape[0]} rows would be right.")
     if x.shape[0] == 0:
         return np.zeros(0, dtype=np.intp)
+    # Powers of two change no digit: cells of 1e200 have squares then, and so have those of 1e-200.
+    power = -int(np.frexp(max(np.abs(x).max(), np.abs(held).max(initial=0.0)))[1])
+    x, held = np.ldexp(x, power), np.ldexp(held, power)
     middle = x.mean(axis=0)
     size = float(np.sqrt(((x - middle) ** 2).mean())) or 1.0
     x, held = (x - middle) / size, (held - middle) / size

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from normexp.base.errors import DtypeError, InputError, RangeError, ShapeError
-from normexp.decide.door import Floats
+from normexp.base.plain_arrays import plain_array
+from normexp.decide.door import Floats, require_names
 from normexp.metrics.door import name_rows
 
 # What a head is made of, and what says how its rows look; other fitted attributes tell of a fit that is no longer this.
@@ -30,11 +31,14 @@ class Head(NamedTuple):
         Intercepts.
     classes : ndarray, shape (K,)
         Labels, sorted.
+    names : tuple of str, length D, or None
+        Names of the columns, where it was fitted on a table.
     """
 
     coef: Floats
     intercept: Floats
     classes: NDArray[Any]
+    names: tuple[str, ...] | None = None
 
     def logits(self, x: Any) -> Floats:
         """Logits of rows, (N, K)."""
@@ -43,6 +47,11 @@ class Head(NamedTuple):
 
 def read_head(model: Any, *, of: str) -> Head:
     """The head of a fitted linear classifier."""
+    if hasattr(model, "estimator_") and "coef_" not in vars(model):
+        raise InputError(
+            f"{of}: a {type(model).__name__} passes on the head of its estimator_, and what it learned beside that is "
+            "for the classes that it has. Give model.estimator_, and wrap what comes back anew."
+        )
     missing = [name for name in ("coef_", "intercept_", "classes_") if not hasattr(model, name)]
     if missing:
         raise InputError(
@@ -60,7 +69,8 @@ def read_head(model: Any, *, of: str) -> Head:
             f"{of}: {type(model).__name__} has {coef.shape[0]} rows of coefficients for {classes.size} classes; one "
             "for each would be right (one-vs-one and multi-output models have no softmax head)."
         )
-    return Head(coef, np.array(intercept), classes)
+    names = getattr(model, "feature_names_in_", None)
+    return Head(coef, np.array(intercept), classes, None if names is None else tuple(map(str, names)))
 
 
 def with_head(model: Any, head: Head) -> Any:
@@ -101,13 +111,14 @@ def merged(head: Head, labels: NDArray[Any], coef: Floats, intercept: Floats, *,
 def read_rows_of(given: Any, head: Head, *, of: str, name: str) -> Any:
     """Rows as a finite float64 array or CSR matrix of the head's width."""
     rows: Any
+    require_names(given, head.names, of=of, name=name)
     if hasattr(given, "tocsr"):
         rows = given.tocsr().astype(np.float64)
         values = rows.data
         bad = np.zeros(rows.shape[0], dtype=bool)
         bad[np.repeat(np.arange(rows.shape[0]), np.diff(rows.indptr))[~np.isfinite(values)]] = True
     else:
-        rows = np.asarray(given)
+        rows = plain_array(given, of=of, name=name)
         if rows.dtype.kind not in "biuf":
             raise DtypeError(f"{of}: {name} has dtype {rows.dtype}; numbers would be right.")
         rows = rows.astype(np.float64)

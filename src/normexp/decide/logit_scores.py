@@ -28,6 +28,8 @@ def p_norm(z: Floats) -> Floats:
     """Minus the largest of the centred logits in units of their p-norm."""
     finite = np.where(np.isneginf(z), np.nan, z)
     centred = finite - np.nanmean(finite, axis=1, keepdims=True)
+    largest = np.nanmax(np.abs(centred), axis=1, keepdims=True)
+    centred /= np.where(largest > 0.0, largest, 1.0)  # the fourth power of 1e80 overflows, and that of 1e-90 is 0
     size = np.nansum(np.abs(centred) ** NORM, axis=1) ** (1.0 / NORM)
     return -np.asarray(np.nanmax(centred, axis=1) / np.where(size > 0.0, size, 1.0))
 

@@ -1,5 +1,6 @@
 """Classes that come and go after a head was fitted; what it knows of the others stays as it is."""
 
+from numbers import Real
 from typing import Any, Final
 
 import numpy as np
@@ -8,7 +9,7 @@ from scipy.optimize import minimize
 from scipy.special import expit, logsumexp
 
 from normexp.base.checks import check_number
-from normexp.base.errors import RangeError
+from normexp.base.errors import RangeError, ShapeError
 from normexp.decide.door import Floats, read_share
 from normexp.decide.heads import Head, merged, read_head, read_rows_of, with_head
 
@@ -87,7 +88,9 @@ def add_class(
     fresh, others = read_rows_of(X, head, of=of, name="X"), read_rows_of(known, head, of=of, name="known")
     wanted = None if share is None else read_share(share, of=of, name="share", example="0.05")
     strength = getattr(model, "C", 1.0) if C is None else C
-    ridge = 1.0 / check_number(strength, of=of, name="C", low=1e-12) if np.isfinite(strength) else 0.0
+    unbounded = isinstance(strength, Real) and float(strength) == np.inf
+    ridge = 0.0 if unbounded else 1.0 / check_number(strength, of=of, name="C", low=1e-12)
+    _require_one_label(label, of)
     if getattr(model, "penalty", "l2") is None and C is None:
         ridge = 0.0
     n_new, n_known = fresh.shape[0], others.shape[0]
@@ -144,6 +147,7 @@ def remove_class(model: Any, label: Any) -> Any:
     """
     of = "remove_class"
     head = read_head(model, of=of)
+    _require_one_label(label, of)
     keep = head.classes != label
     if np.all(keep):
         raise RangeError(f"{of}: the model does not know the class {label!r}; it knows {_some(head.classes)}.")
@@ -176,6 +180,12 @@ def _fit_row(
     options: Any = {"maxiter": MOST_STEPS, "gtol": GRADIENT_TOLERANCE, "ftol": 1e-14, "maxcor": 30}
     found = minimize(objective, start, jac=True, method="L-BFGS-B", options=options)
     return np.asarray(found.x[:-1]), float(found.x[-1])
+
+
+def _require_one_label(label: Any, of: str) -> None:
+    """Refuse several labels, which would be compared with the model's one by one."""
+    if np.ndim(label):
+        raise ShapeError(f"{of}: label is {label!r:.80}; one label, such as a name or a number, would be right.")
 
 
 def _some(classes: NDArray[Any]) -> str:

@@ -1,18 +1,22 @@
 """Rows that belong to none of the known classes."""
 
 import warnings
-from typing import Any, Final, Self
+from collections.abc import Callable, Mapping
+from functools import partial
+from types import MappingProxyType
+from typing import Final, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from normexp.base.errors import InputError, NormexpWarning, RangeError
+from normexp.base.errors import InputError, NormexpWarning, RangeError, ShapeError
 from normexp.base.finite_samples import fewest_rows, finite_sample_rank
-from normexp.decide.door import Floats, read_features, read_prediction, read_share
+from normexp.decide.door import Floats, names_of, read_features, read_prediction, read_share, require_names
 from normexp.decide.feature_scores import (
     FOLDS,
+    NEIGHBOURS_SEEN,
     Columns,
     FeatureScore,
     Neighbours,
@@ -25,6 +29,9 @@ from normexp.decide.logit_scores import LOGIT_SCORES, logit_score
 from normexp.metrics.door import Rows, read_target
 
 FEATURE_SCORES: Final = ("mahalanobis", "knn", "vim")
+KINDS: Final[Mapping[str, Callable[[], FeatureScore]]] = MappingProxyType(
+    {"mahalanobis": RelativeMahalanobis, "knn": Neighbours, "vim": VirtualLogit}
+)
 FEWEST_ROWS: Final = 10  # for a score that is fitted
 
 
@@ -113,10 +120,12 @@ class OpenSetDetector(BaseEstimator):
         """
         of = "OpenSetDetector.fit"
         share = read_share(self.false_alarm, of=of, name="false_alarm", example="0.05")
-        if self.score not in {"auto", *LOGIT_SCORES, *FEATURE_SCORES}:
+        if not isinstance(self.score, str) or self.score not in {"auto", *LOGIT_SCORES, *FEATURE_SCORES}:
             known = ", ".join(repr(name) for name in ("auto", *LOGIT_SCORES, *FEATURE_SCORES))
             raise RangeError(f"{of}: score is {self.score!r}; one of {known} would be right.")
         rows = read_prediction(logits, of=of, from_logits=True)
+        if rows.n_rows == 0:
+            raise ShapeError(f"{of}: logits have no rows; rows of known classes are needed, some hundred if possible.")
         target = rows.prediction.argmax(axis=1) if y is None else read_target(
             y, of=of, n_rows=rows.n_rows, n_classes=rows.n_classes
         )  # fmt: skip
@@ -126,7 +135,7 @@ class OpenSetDetector(BaseEstimator):
         x = self._read_columns(features, rows, of)
         held_out = np.column_stack([self._held_out(part, rows, x, target) for part in self.parts_])
         self.models_ = {
-            part: _fitted(part, self.columns_(x), target, rows.prediction)
+            part: KINDS[part]().fit(self.columns_(x), target, rows.prediction)
             for part in self.parts_
             if part in FEATURE_SCORES and x is not None
         }
@@ -156,6 +165,7 @@ class OpenSetDetector(BaseEstimator):
         if self.models_:
             if features is None:
                 raise InputError(f"{of}: the score {self.score_!r} was fitted with features; pass those of these rows.")
+            require_names(features, getattr(self, "feature_names_", None), of=of, name="features")
             read = read_features(features, of=of, n_rows=rows.n_rows, n_features=self.n_features_)
             x = self.columns_(read)
         if rows.n_rows == 0:
@@ -186,6 +196,7 @@ class OpenSetDetector(BaseEstimator):
         """Features of the rows when a part needs them; sets how columns are standardised."""
         if features is None or not set(self.parts_) & set(FEATURE_SCORES):
             return None
+        self.feature_names_ = names_of(features)
         x = read_features(features, of=of, n_rows=rows.n_rows)
         if rows.n_rows < FEWEST_ROWS:
             raise InputError(f"{of}: {rows.n_rows} rows are too few to fit the score {self.score_!r}; 10 is the least.")
@@ -217,9 +228,11 @@ class OpenSetDetector(BaseEstimator):
         out = np.empty(rows.n_rows)
         for f in range(FOLDS):
             seen, unseen = fold != f, fold == f
-            columns = Columns(x[seen])
+            known = x[seen]
+            columns = Columns(known)
             columns.kept &= self.columns_.kept
-            model = _fitted(part, columns(x[seen]), target[seen], rows.prediction[seen])
+            kind = partial(Neighbours, NEIGHBOURS_SEEN) if part == "knn" else KINDS[part]
+            model = kind().fit(columns(known), target[seen], rows.prediction[seen])
             out[unseen] = model.score(columns(x[unseen]), rows.prediction[unseen])
         return out
 
@@ -248,9 +261,3 @@ class OpenSetDetector(BaseEstimator):
                 NormexpWarning,
                 stacklevel=3,
             )
-
-
-def _fitted(part: str, x: Floats, target: NDArray[np.intp], logits: NDArray[Any]) -> FeatureScore:
-    """A fitted score of features."""
-    kinds: dict[str, type[FeatureScore]] = {"mahalanobis": RelativeMahalanobis, "knn": Neighbours, "vim": VirtualLogit}
-    return kinds[part]().fit(x, target, logits)

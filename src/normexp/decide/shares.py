@@ -3,10 +3,12 @@
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from normexp.base.errors import RangeError, ShapeError
+from normexp.base.errors import DtypeError, RangeError, ShapeError
+from normexp.base.plain_arrays import KINDS, plain_array
 from normexp.decide.door import Floats, read_prediction
 
 SUM_TOLERANCE = 1e-3
+LEAST_QUOTIENT = 1e-300  # a probability divided by less may overflow
 
 
 def threshold_decision(prob: ArrayLike, thresholds: ArrayLike, /) -> NDArray[np.intp]:
@@ -18,7 +20,7 @@ def threshold_decision(prob: ArrayLike, thresholds: ArrayLike, /) -> NDArray[np.
         Calibrated probabilities.
     thresholds : array-like, shape (K,)
         How probable a class should be before it is named; above 0. For two classes ``(1 - t, t)`` is the usual rule
-        "class 1 from a probability of t on".
+        "class 1 where its probability is above t".
 
     Returns
     -------
@@ -43,7 +45,12 @@ def threshold_decision(prob: ArrayLike, thresholds: ArrayLike, /) -> NDArray[np.
     """
     rows = read_prediction(prob, of="threshold_decision", from_logits=False)
     bar = read_thresholds(thresholds, rows.n_classes, of="threshold_decision")
-    return np.asarray((rows.prediction / bar).argmax(axis=1), dtype=np.intp)
+    if bar.min() < LEAST_QUOTIENT:
+        with np.errstate(divide="ignore"):
+            excess = np.log(rows.prediction.astype(np.float64)) - np.log(bar)
+    else:
+        excess = rows.prediction / bar
+    return np.asarray(excess.argmax(axis=1), dtype=np.intp)
 
 
 def read_thresholds(thresholds: ArrayLike, n_classes: int, *, of: str) -> Floats:
@@ -70,10 +77,10 @@ def read_shares(prior: ArrayLike, n_classes: int, *, of: str) -> Floats:
 
 def _numbers(values: ArrayLike, n_classes: int, *, of: str, name: str) -> Floats:
     """One number for each class."""
-    try:
-        read = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise ShapeError(f"{of}: {name} is {values!r}; one number for each class, ({n_classes},), is right.") from None
+    given = plain_array(values, of=of, name=name)
+    if given.dtype.kind not in KINDS:
+        raise DtypeError(f"{of}: {name} is {values!r:.80}; one number for each class, ({n_classes},), is right.")
+    read = given.astype(np.float64)
     if read.shape != (n_classes,):
         raise ShapeError(f"{of}: {name} has shape {read.shape}; one number for each class, ({n_classes},), is right.")
     return read

@@ -7,7 +7,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize
 
-from normexp.base.errors import InputError, RangeError, ShapeError
+from normexp.base.checks import check_number
+from normexp.base.errors import DtypeError, InputError, RangeError, ShapeError
+from normexp.base.plain_arrays import plain_array
 from normexp.decide.door import Floats, read_features
 from normexp.decide.heads import Head, merged, read_head, read_rows_of, with_head
 from normexp.metrics.door import name_rows
@@ -116,9 +118,9 @@ def add_zero_shot_classes(
     seen, labels, unseen = _embedded(embeddings, head, of)
     rows = read_rows_of(X, head, of=of, name="X")
     target = _target(y, head, rows.shape[0], of)
-    if strength is not None and not (np.isfinite(strength) and strength > 0):
+    tried = STRENGTHS if strength is None else (check_number(strength, of=of, name="strength", low=0.0),)
+    if min(tried) == 0.0:
         raise RangeError(f"{of}: strength is {strength!r}; a number above 0 would be right.")
-    tried = STRENGTHS if strength is None else (float(strength),)
     best = min((_calibrate(head, seen, rows, target, one) for one in tried), key=lambda found: found.log_loss)
     coef, intercept = _predicted(head.coef, head.intercept, seen, unseen, best.ridge)
     wider = merged(head, labels, best.scale * coef, best.scale * intercept + best.bias, of=of)
@@ -179,6 +181,11 @@ def _calibrate(head: Head, seen: Floats, rows: Any, target: NDArray[np.intp], st
 
 def _embedded(embeddings: Mapping[Any, ArrayLike], head: Head, of: str) -> tuple[Floats, NDArray[Any], Floats]:
     """Embeddings of the seen classes, and labels and embeddings of the unseen ones."""
+    if not (hasattr(embeddings, "keys") and hasattr(embeddings, "__getitem__")):
+        raise DtypeError(
+            f"{of}: embeddings is a {type(embeddings).__name__}; a dict from each label to its embedding would be "
+            "right."
+        )
     known = head.classes.tolist()
     missing = [label for label in known if label not in embeddings]
     if missing:
@@ -191,7 +198,7 @@ def _embedded(embeddings: Mapping[Any, ArrayLike], head: Head, of: str) -> tuple
         raise InputError(
             f"{of}: every class of embeddings is known to the model already; give those of new classes too."
         )
-    vectors = [np.asarray(embeddings[label]) for label in (*known, *new)]
+    vectors = [plain_array(embeddings[label], of=of, name=f"the embedding of {label!r}") for label in (*known, *new)]
     width = vectors[0].shape
     for label, vector in zip((*known, *new), vectors, strict=True):
         if vector.ndim != 1 or vector.shape != width or not vector.size:
@@ -207,7 +214,7 @@ def _embedded(embeddings: Mapping[Any, ArrayLike], head: Head, of: str) -> tuple
 
 def _target(y: ArrayLike, head: Head, n_rows: int, of: str) -> NDArray[np.intp]:
     """Place of each label among the model's classes."""
-    labels = np.asarray(y)
+    labels = plain_array(y, of=of, name="y")
     if labels.shape != (n_rows,):
         raise ShapeError(f"{of}: y has shape {labels.shape} and X {n_rows} rows; one label for each row is right.")
     place = np.minimum(np.searchsorted(head.classes, labels), head.classes.size - 1)

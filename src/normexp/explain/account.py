@@ -37,7 +37,7 @@ class Account:
     row : int
         Its number, counted from 0.
     label, rival : str or int
-        The class that is decided, and the runner-up.
+        The most probable class, and the runner-up.
     probability, rival_probability : float
         Theirs.
     log_odds : float
@@ -54,6 +54,8 @@ class Account:
         Where no single one does: numbers that do so together.
     within : bool
         Whether all these numbers lie between the least and the largest of the training rows.
+    decided : str, int or None
+        The class that costs, other shares or thresholds decide for, where it is not the most probable one.
     """
 
     row: int
@@ -68,6 +70,7 @@ class Account:
     changes: tuple[Change, ...]
     together: tuple[Change, ...] = ()
     within: bool = True
+    decided: Any = None
 
 
 def read_row(source: Source, schema: Schema, row: int, /) -> Block:
@@ -144,7 +147,8 @@ def account(model: Any, block: Block, /, *, within: bool = True) -> Account:
     """
     Head.read(model, of="explain")  # complain before any work
     one = block.features[:1]
-    logits = model.decision_function(model.encoder_.transform(one))[0]
+    encoded = model.encoder_.transform(one)
+    logits = model.decision_function(encoded)[0]
     order = np.argsort(-logits, kind="stable")[:2]
     label, rival = (model.classes_[at].item() for at in order)
     prob = np.asarray(softmax(logits))
@@ -169,6 +173,7 @@ def account(model: Any, block: Block, /, *, within: bool = True) -> Account:
         changes=changes,
         together=joint_change(model, one) if within and not changes else (),
         within=within,
+        decided=_decided(model, logits, encoded, order[0]),
     )
 
 
@@ -215,6 +220,14 @@ def shown(value: Any, /) -> str:
         return "(missing)"
     text = f"{value:.6g}" if isinstance(value, float) else " ".join(str(_plain(value)).split())
     return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
+
+
+def _decided(model: Any, logits: Any, encoded: Any, likeliest: Any) -> Any:
+    """The class that a trusted model decides for, where that is another than the likeliest one."""
+    if not hasattr(model.estimator_, "decide"):
+        return None
+    at = int(model.estimator_.decide(logits[None], encoded)[0])
+    return None if at == likeliest else model.classes_[at].item()
 
 
 def _columns(model: Any, one: Any, terms: Any) -> list[ColumnReason]:

@@ -102,8 +102,9 @@ def stability(model: Any, X: Any, /, *, eps: float = 0.1, norm: float = 2, scale
             f"stability: the model has a {type(head.opaque[-1]).__name__}, which is not affine, so distances of its "
             "input say nothing; give what comes out of that step and the model behind it."
         )
-    label_radius = contrast(model, X, norm=norm, scale=scale).radius
-    logits = head.logits(head.features(head.columns(X)))
+    rows = head.columns(X)  # complaints of rows name this function
+    label_radius = contrast(model, rows, norm=norm, scale=scale).radius
+    logits = head.logits(head.features(rows))
     slope = head.column_coef * per_column(scale, 1.0, head, "scale")
     length = operator_norm(slope - slope.mean(axis=0), norm)
     if size >= _FARTHEST or length == 0.0:
@@ -121,13 +122,22 @@ def operator_norm(matrix: F64, norm: float, /) -> float:
 
 
 def sureness(logits: F64, /) -> F64:
-    """Least |log-odds of a class against all others together| of each row, (N,), from logits (N, K)."""
+    """Least |log-odds of a class against all others together| of each row, (N,), from logits (N, K >= 2).
+
+    Only two classes can have it: the largest, and of the others, whose probabilities are at most 1/2, the largest.
+    """
+    n_rows = np.arange(len(logits))
+    largest = logits.argmax(axis=1)
+    rest = logits.copy()
+    rest[n_rows, largest] = -np.inf
+    second = rest.argmax(axis=1)
     least = np.full(len(logits), np.inf)
-    for k in range(logits.shape[1]):
-        rest = np.delete(logits, k, axis=1)
-        top = rest.max(axis=1)
-        others = top + np.log(np.exp(rest - top[:, None]).sum(axis=1))
-        least = np.minimum(least, np.abs(logits[:, k] - others))
+    for place in (largest, second):
+        rest = logits.copy()
+        rest[n_rows, place] = -np.inf
+        top = rest.max(axis=1, keepdims=True)
+        others = top[:, 0] + np.log(np.exp(rest - top).sum(axis=1))
+        least = np.minimum(least, np.abs(logits[n_rows, place] - others))
     return least
 
 

@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from normexp.base.errors import DtypeError, RangeError, ShapeError
 from normexp.explain.head import Head
-from normexp.explain.nearest import NORMS, dual_lengths, into_half_space, into_polyhedron
+from normexp.explain.nearest import NORMS, dual_lengths, into_half_space, into_polyhedron, length_of
 from normexp.explain.rows import F64, Index, as_dense
 
 _BEYOND: Final = 1e-9  # of the gap: how far past the boundary a changed row stands
@@ -150,7 +150,7 @@ class _Search:
                 if at_least >= radius[row]:
                     break
                 step = self._step(row, near, goal, 0.0)
-                length = np.inf if step is None else float(np.linalg.norm(step, ord=self.norm))
+                length = np.inf if step is None else length_of(step, self.norm)
                 if length < radius[row]:
                     radius[row], best = length, near
             moved = None if best < 0 else self._beyond(row, best, goal)

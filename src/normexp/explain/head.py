@@ -1,14 +1,16 @@
 """A fitted classifier as its explanations read it: what becomes of a row, and the linear scores at the end."""
 
 from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted
 
+from normexp.base.checks import check_names
 from normexp.base.errors import DtypeError, RangeError, ShapeError
+from normexp.base.in_words import refusals_in_words
 from normexp.explain.affine import flatten, is_affine, pull_back, training_mean
 from normexp.explain.rows import F64, Index, Rows, as_dense, as_rows
 
@@ -56,8 +58,11 @@ class Head:
     def read(cls, model: Any, *, of: str) -> Self:
         """Read a fitted model; refuse one that has no linear scores."""
         model = getattr(model, "best_estimator_", model)
-        if hasattr(model, "adjusters_"):  # a TrustedClassifier: the log-odds of its base, before calibration
-            model = model.estimator_
+        base = base_of(model)
+        if base is not model:  # the log-odds of the base, in its unit
+            inner = cls.read(base, of=of)
+            shift = getattr(model, "class_shift_", None)  # which decisions follow, unlike a temperature
+            return inner if shift is None else replace(inner, intercept=inner.intercept + shift)
         encoder = getattr(model, "encoder_", None)
         if encoder is not None and hasattr(model, "estimator_"):
             inner = cls.read(model.estimator_, of=of)
@@ -96,8 +101,9 @@ class Head:
         X = rows_of(X)
         if not self.opaque:
             self._require_names(X)
-        for step in self.opaque:
-            X = step.transform(X)
+        with refusals_in_words(self.of, X):
+            for step in self.opaque:
+                X = step.transform(X)
         rows = as_rows(X, of=self.of)
         if rows.shape[1] != self.n_columns:
             raise ShapeError(
@@ -108,20 +114,16 @@ class Head:
 
     def _require_names(self, X: Any) -> None:
         """Refuse a frame whose columns are not those of the fit, in their order."""
-        given = [str(name) for name in getattr(X, "columns", ())]
-        if given and self.names is not None and len(given) == len(self.names) and given != self.names.tolist():
-            place = next(at for at, (a, b) in enumerate(zip(given, self.names.tolist(), strict=True)) if a != b)
-            raise ShapeError(
-                f"{self.of}: column {place} of X is {given[place]!r} and the model was fitted with "
-                f"{self.names[place].item()!r} there; the same columns in the same order would be right."
-            )
+        if self.names is not None:
+            check_names([str(name) for name in getattr(X, "columns", ())], self.names.tolist(), of=self.of, name="X")
 
     def features(self, columns: Rows, /) -> Rows:
         """Take columns to what the scores read: float64, finite, dense or CSR."""
         if not columns.shape[0]:  # scikit-learn's steps refuse to take no rows
             return np.zeros((0, self.coef.shape[1]))
-        for step in self.affine:
-            columns = step.transform(columns)
+        with refusals_in_words(self.of, columns):
+            for step in self.affine:
+                columns = step.transform(columns)
         return as_rows(columns, of=self.of)
 
     def logits(self, features: Rows, /) -> F64:
@@ -171,6 +173,11 @@ class Head:
             known = ", ".join(map(repr, self.classes.tolist()[:10])) + (", ..." if len(self.classes) > 10 else "")
             raise RangeError(f"{self.of}: {name} is {unknown!r}, which is no class of the model; it knows {known}.")
         return np.broadcast_to(np.asarray(found, dtype=np.intp), (n_rows,)).copy()
+
+
+def base_of(model: Any, /) -> Any:
+    """What a `TrustedClassifier` was made around; any other model as it is."""
+    return model.estimator_ if hasattr(model, "adjusters_") else model
 
 
 def rows_of(X: Any, /) -> Any:

@@ -9,9 +9,11 @@ from scipy.sparse.linalg import LinearOperator, cg
 from sklearn.utils import compute_sample_weight
 
 from normexp.base.errors import DtypeError, RangeError, ShapeError
+from normexp.base.plain_arrays import plain_array
 from normexp.explain.affine import flatten
-from normexp.explain.head import Head
+from normexp.explain.head import Head, base_of
 from normexp.explain.rows import F64, Index, Rows, as_dense, is_sparse, row_slices
+from normexp.metrics.door import read_weight
 from normexp.ops import log_softmax, softmax
 
 EXACT_UP_TO: Final = 4000  # coefficients: the Hessian is 128 MiB, and is factored in seconds
@@ -25,7 +27,8 @@ class SoftmaxFit:
 
     def __init__(self, model: Any, X: Any, y: ArrayLike, sample_weight: ArrayLike | None, *, of: str) -> None:
         self.of = of
-        self.head = Head.read(model, of=of)
+        # What a TrustedClassifier adds to the scores of its base is no part of the fit.
+        self.head = Head.read(base_of(model), of=of)
         if self.head.groups is not None:
             raise DtypeError(
                 f"{of}: a table model came, which keeps no training rows; its estimator_ with rows that its encoder_ "
@@ -53,7 +56,7 @@ class SoftmaxFit:
 
     def index_of(self, y: ArrayLike, n_rows: int, name: str) -> Index:
         """Classes as numbers; one for each row."""
-        given = np.asarray(y)
+        given = plain_array(y, of=self.of, name=name)
         if given.shape != (n_rows,):
             raise ShapeError(
                 f"{self.of}: {name} has shape {given.shape}; one class for each of {n_rows} rows is right."
@@ -227,8 +230,8 @@ def _penalty(last: Any, of: str) -> tuple[float, bool]:
 
 def _weights(last: Any, y: ArrayLike, sample_weight: ArrayLike | None, n_rows: int, of: str) -> F64:
     """Weights of the rows in the fit."""
-    weight = np.ones(n_rows) if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
-    if weight.shape != (n_rows,) or not (np.isfinite(weight) & (weight >= 0)).all():
-        raise RangeError(f"{of}: sample_weight must hold {n_rows} finite numbers of at least 0, one for each row.")
+    weight = read_weight(sample_weight, of=of, n_rows=n_rows)
     by_class = getattr(last, "class_weight", None)
-    return weight if by_class is None else weight * np.asarray(compute_sample_weight(by_class, np.asarray(y)))
+    if by_class is None:
+        return weight
+    return np.asarray(weight * compute_sample_weight(by_class, plain_array(y, of=of, name="y")))

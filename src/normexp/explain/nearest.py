@@ -25,6 +25,14 @@ def dual_lengths(slopes: F64, norm: float, /) -> F64:
     return np.asarray(np.abs(slopes).sum(axis=-1))
 
 
+def length_of(step: F64, norm: float, /) -> float:
+    """Length of a step (D,), also where the squares of its parts overflow or vanish."""
+    largest = float(np.abs(step).max(initial=0.0))
+    if norm != 2 or 1e-140 < largest < 1e140 or largest == 0.0:
+        return float(np.linalg.norm(step, ord=norm))
+    return largest * float(np.linalg.norm(step / largest))
+
+
 def into_half_space(slope: F64, gain: float, norm: float, low: F64, high: F64, /) -> F64 | None:
     """Shortest step with slope . step >= gain (> 0) within the box; None when there is none.
 

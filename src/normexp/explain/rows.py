@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from normexp.base.errors import DtypeError, RangeError, ShapeError
+from normexp.base.plain_arrays import plain_array
 
 F64 = NDArray[np.float64]
 Index = NDArray[np.intp]
@@ -32,7 +33,7 @@ def as_rows(X: Any, /, *, of: str) -> Rows:
         rows: Any = csr(X, dtype=np.float64)
         entries = rows.data
     else:
-        given = np.asarray(X)
+        given = plain_array(X, of=of, name="X")
         if given.dtype.kind not in "biufO":
             raise DtypeError(f"{of}: X has dtype {given.dtype}; numbers would be right.")
         try:

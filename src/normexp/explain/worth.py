@@ -12,10 +12,12 @@ from sklearn.utils.validation import check_is_fitted
 
 from normexp.base.errors import DtypeError, RangeError, ShapeError
 from normexp.base.in_words import refusals_in_words
-from normexp.explain.head import Head, rows_of
+from normexp.base.plain_arrays import plain_array, plain_numbers
+from normexp.explain.head import Head, base_of, rows_of
 from normexp.explain.log_odds import names_of
-from normexp.explain.rows import F64, Index, as_dense
+from normexp.explain.rows import F64, Index, as_dense, is_sparse
 from normexp.metrics import log_loss
+from normexp.metrics.door import read_count, read_generator, read_level
 from normexp.ops import log_softmax
 
 
@@ -93,19 +95,22 @@ def importance(
     >>> found.value.argmax(), bool(found.low[2] > found.high[0])  # petals say more than sepals
     (np.int64(2), True)
     """
-    if n_resamples < 2 or n_repeats < 1:
-        raise RangeError(
-            f"importance: n_repeats is {n_repeats} and n_resamples {n_resamples}; at least 1 and 2 would be right."
-        )
-    _check_level(level, "importance")
-    target = np.asarray(y)
+    n_repeats = read_count(n_repeats, of="importance", name="n_repeats")
+    n_resamples = _resamples(n_resamples, "importance")
+    level = read_level(level, of="importance")
+    draw = read_generator(rng, of="importance")
+    target = plain_array(y, of="importance", name="y")
     subject, rows, names = _subject(model, X)
+    if len(rows.shape) != 2:
+        raise ShapeError(
+            f"importance: X has shape {rows.shape}; a table whose columns can be shuffled, (N, D), would be right. Of "
+            "texts alone, words() or the reasons of the steps behind their counts tell more."
+        )
     n_rows = rows.shape[0]
     if target.shape != (n_rows,):
         raise ShapeError(f"importance: y has shape {target.shape}; one class for each of the {n_rows} rows is right.")
     if scoring is None:
         scoring = _log_score(subject.classes_, target)
-    draw = np.random.default_rng(rng)
 
     def once(chosen: Index, repeats: int) -> F64:
         part = rows.iloc[chosen] if hasattr(rows, "iloc") else rows[chosen]
@@ -184,18 +189,21 @@ def coefficient_importance(
     >>> found.value.shape, bool((found.low[2, 2:] > 0).all())  # long and wide petals: virginica, beyond doubt
     ((3, 4), True)
     """
-    _check_level(level, "coefficient_importance")
+    level = read_level(level, of="coefficient_importance")
+    model = base_of(model)
     head = _linear(model)
     rows = as_dense(head.columns(X))
     spread = rows.std(axis=0)
     value = _standardised(head, spread)
     if standard_error is not None:
-        error = np.asarray(standard_error, dtype=np.float64)
+        error = plain_numbers(standard_error, of="coefficient_importance", name="standard_error").astype(np.float64)
         if error.shape != value.shape:
             raise ShapeError(
                 f"coefficient_importance: standard_error has shape {error.shape}; {value.shape}, one for each "
                 "coefficient on a column of X, would be right."
             )
+        if not (np.isfinite(error) & (error >= 0.0)).all():
+            raise RangeError("coefficient_importance: standard_error must hold finite numbers of at least 0.")
         half = float(stdtrit(np.inf, 0.5 + 0.5 * level)) * error * spread
         return Importance(value, value - half, value + half, names_of(head))
     if y is None:
@@ -203,19 +211,22 @@ def coefficient_importance(
             "coefficient_importance: neither y nor standard_error came; give the training classes for a bootstrap, or "
             "the standard errors of the coefficients."
         )
-    if n_resamples < 2:
-        raise RangeError(f"coefficient_importance: n_resamples is {n_resamples}; 2 or more would be right.")
-    target = np.asarray(y)
+    n_resamples = _resamples(n_resamples, "coefficient_importance")
+    target = plain_array(y, of="coefficient_importance", name="y")
     if target.shape != (len(rows),):
         raise ShapeError(
             f"coefficient_importance: y has shape {target.shape}; one class for each of the {len(rows)} rows is right."
         )
-    draw = np.random.default_rng(rng)
+    draw = read_generator(rng, of="coefficient_importance")
+    if is_sparse(X):
+        given = X.tocsr()
+    else:
+        given = X if hasattr(X, "iloc") else plain_array(X, of="coefficient_importance", name="X")
     members = [np.flatnonzero(target == label) for label in np.unique(target)]
     fits = []
     for _ in range(n_resamples):
         chosen = np.concatenate([draw.choice(own, len(own)) for own in members])
-        part = X.iloc[chosen] if hasattr(X, "iloc") else np.asarray(X)[chosen]
+        part = given.iloc[chosen] if hasattr(given, "iloc") else given[chosen]
         fits.append(_standardised(_linear(clone(model).fit(part, target[chosen])), spread))
     half = float(stdtrit(n_resamples - 1, 0.5 + 0.5 * level)) * np.std(fits, axis=0, ddof=1)
     return Importance(value, value - half, value + half, names_of(head))
@@ -272,7 +283,9 @@ def _subject(model: Any, X: Any) -> tuple[Any, Any, NDArray[Any] | None]:
             "probabilities would be right."
         )
     names = np.asarray(X.columns, dtype=str) if hasattr(X, "columns") else None
-    return model, X if hasattr(X, "iloc") else np.asarray(as_dense(X)), names
+    if not hasattr(X, "iloc"):
+        X = plain_array(as_dense(X) if is_sparse(X) else X, of="importance", name="X")
+    return model, X, names
 
 
 def _log_score(classes: NDArray[Any], y: NDArray[Any]) -> Callable[..., float]:
@@ -309,7 +322,9 @@ def _standardised(head: Head, spread: F64) -> F64:
     return np.asarray(coef * spread)
 
 
-def _check_level(level: float, of: str) -> None:
-    """Refuse a level outside (0, 1)."""
-    if not 0.0 < level < 1.0:
-        raise RangeError(f"{of}: level is {level!r}; a number between 0 and 1 would be right.")
+def _resamples(value: Any, of: str) -> int:
+    """How many resamples; one alone has no spread."""
+    count = read_count(value, of=of, name="n_resamples")
+    if count < 2:
+        raise RangeError(f"{of}: n_resamples is {count}; 2 or more would be right.")
+    return count

@@ -12,6 +12,7 @@ from sklearn.utils.multiclass import check_classification_targets
 
 from normexp.base.errors import RangeError, ShapeError
 from normexp.base.in_words import refusals_in_words
+from normexp.base.plain_arrays import plain_numbers
 from normexp.linear_model.penalties import check_penalty
 
 _STARTS = ("lda", "naive_bayes")
@@ -62,7 +63,7 @@ def check_row_weights(sample_weight: ArrayLike | None, n_rows: int, *, of: str =
         return np.ones(n_rows)
     if isinstance(sample_weight, numbers.Real):
         sample_weight = np.full(n_rows, float(sample_weight))
-    weight = np.array(sample_weight, dtype=np.float64)
+    weight = np.array(plain_numbers(sample_weight, of=of, name="sample_weight"), dtype=np.float64)
     if weight.ndim != 1:
         raise ShapeError(
             f"{of}: sample_weight has {weight.ndim} dimensions; Sample weights must be 1D array or scalar."

@@ -6,7 +6,8 @@ All take ``(y, prediction, /, *, from_logits=True, sample_weight=None)``: class 
 - Proper scores: :func:`log_loss`, :func:`brier`, :func:`decomposition`.
 - Decisions: :func:`accuracy`, :func:`balanced_accuracy`, :func:`top_k_accuracy`, :func:`per_class`,
   :func:`confusion_pairs`.
-- Calibration: :func:`ece`, :func:`overconfidence`, :func:`calibration_test`, :func:`reliability_curve`.
+- Calibration: :func:`ece`, :func:`overconfidence`, :func:`calibration_test`, :func:`mean_calibration_test`,
+  :func:`reliability_curve`.
 - Doubt: :func:`aurc`, :func:`risk_coverage_curve`, :func:`auroc`, :func:`fpr_at_tpr`, :func:`coverage`.
 - How sure the number itself is: :func:`interval`, :func:`wilson`.
 """
@@ -19,6 +20,7 @@ from normexp.metrics.detection import auroc, coverage, fpr_at_tpr
 from normexp.metrics.ece import ece, overconfidence
 from normexp.metrics.interval import Interval, interval
 from normexp.metrics.log_loss import log_loss
+from normexp.metrics.mean_calibration_test import mean_calibration_test
 from normexp.metrics.reliability import ReliabilityCurve, reliability_curve, wilson
 from normexp.metrics.selective import RiskCoverageCurve, aurc, risk_coverage_curve
 
@@ -42,6 +44,7 @@ __all__ = [
     "fpr_at_tpr",
     "interval",
     "log_loss",
+    "mean_calibration_test",
     "overconfidence",
     "per_class",
     "reliability_curve",

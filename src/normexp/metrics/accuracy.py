@@ -3,8 +3,7 @@
 import numpy as np
 from numpy.typing import ArrayLike
 
-from normexp.base.errors import RangeError
-from normexp.metrics.door import Rows, decided, read_rows
+from normexp.metrics.door import Rows, decided, read_count, read_rows
 from normexp.metrics.sums import FIRST, WEIGHT, Floats, GroupedSums, weighted_mean
 
 
@@ -135,8 +134,7 @@ def balanced_accuracy_form(rows: Rows) -> GroupedSums:
 
 def top_k_form(rows: Rows, *, k: int = 5) -> GroupedSums:
     """Top-k accuracy as sums over all rows."""
-    if k < 1:
-        raise RangeError(f"top_k_accuracy: k is {k}; 1 or more would be right.")
+    k = read_count(k, of="top_k_accuracy", name="k")
     own = rows.prediction[np.arange(rows.n_rows), rows.target][:, None]
     before = np.arange(rows.n_classes) < rows.target[:, None]
     rank = ((rows.prediction > own) | ((rows.prediction == own) & before)).sum(axis=1)

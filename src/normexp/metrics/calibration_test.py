@@ -3,8 +3,7 @@
 import numpy as np
 from numpy.typing import ArrayLike
 
-from normexp.base.errors import RangeError
-from normexp.metrics.door import read_rows
+from normexp.metrics.door import read_count, read_generator, read_rows
 from normexp.metrics.ece import confidence_gap, mass_bins
 from normexp.metrics.sums import weighted_counts
 
@@ -69,9 +68,9 @@ def calibration_test(
     True
     """
     rows = read_rows(y, prediction, of="calibration_test", from_logits=from_logits, sample_weight=sample_weight)
-    if n_bins < 1 or n_resamples < 1:
-        raise RangeError(f"calibration_test: n_bins is {n_bins} and n_resamples {n_resamples}; 1 or more is right.")
-    generator = np.random.default_rng(rng)
+    n_bins = read_count(n_bins, of="calibration_test", name="n_bins")
+    n_resamples = read_count(n_resamples, of="calibration_test", name="n_resamples")
+    generator = read_generator(rng, of="calibration_test")
     confidence, gap = confidence_gap(rows)
     group = mass_bins(confidence, rows.weight, n_bins)
     mass = weighted_counts(group, rows.weight, n_bins)

@@ -3,7 +3,9 @@
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from normexp.base.checks import check_number
 from normexp.base.errors import DtypeError, RangeError, ShapeError
+from normexp.base.plain_arrays import plain_array, plain_numbers
 from normexp.metrics.door import name_rows, read_target, read_weight
 from normexp.metrics.sums import Floats, weighted_counts
 
@@ -71,7 +73,8 @@ def fpr_at_tpr(
     >>> fpr_at_tpr([False, False, True, True], [0.1, 0.4, 0.35, 0.8], tpr=1.0)
     0.5
     """
-    if not 0.0 < tpr <= 1.0:
+    tpr = check_number(tpr, of="fpr_at_tpr", name="tpr", low=0.0, high=1.0)
+    if tpr == 0.0:
         raise RangeError(f"fpr_at_tpr: tpr is {tpr}; a share above 0 and at most 1 would be right.")
     positive, negative = _counts(is_positive, score, sample_weight, of="fpr_at_tpr")
     found = np.cumsum(positive[::-1])  # the largest score first
@@ -107,7 +110,7 @@ def coverage(y: ArrayLike, sets: ArrayLike, /, *, sample_weight: ArrayLike | Non
     >>> coverage([0, 1], [[True, True], [True, False]])
     0.5
     """
-    held = np.asarray(sets)
+    held = plain_array(sets, of="coverage", name="sets")
     if held.ndim != 2 or 0 in held.shape:
         raise ShapeError(f"coverage: sets has shape {held.shape}; (N, K), neither of them 0, would be right.")
     if held.dtype != np.bool_:
@@ -122,12 +125,10 @@ def _counts(
     is_positive: ArrayLike, score: ArrayLike, sample_weight: ArrayLike | None, *, of: str
 ) -> tuple[Floats, Floats]:
     """Weight of positive and of negative rows at each distinct score, the smallest score first."""
-    flag = _read_flag(np.asarray(is_positive), of=of)
-    value = np.asarray(score)
+    flag = _read_flag(plain_array(is_positive, of=of, name="is_positive"), of=of)
+    value = plain_numbers(score, of=of, name="score")
     if value.shape != flag.shape:
         raise ShapeError(f"{of}: score has shape {value.shape}; that of is_positive, {flag.shape}, would be right.")
-    if value.dtype.kind not in "biuf":
-        raise DtypeError(f"{of}: score has dtype {value.dtype}; numbers would be right.")
     if value.dtype.kind == "f" and np.isnan(value).any():
         raise RangeError(f"{of}: score holds NaN in {name_rows(np.isnan(value))}; drop or mend these rows.")
     weight = read_weight(sample_weight, of=of, n_rows=flag.size)

@@ -12,11 +12,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from normexp.base.checks import check_number, check_whole
 from normexp.base.errors import DtypeError, RangeError, ShapeError
+from normexp.base.plain_arrays import plain_array, plain_numbers
 from normexp.ops import cross_entropy, softmax
 
 SUM_TOLERANCE = 1e-3  # as for proportions in cross_entropy: enough for probabilities kept in float16
 BLOCK_ELEMENTS = 1 << 21  # 16 MiB of float64: stays in the last-level cache of most machines
+LEAST_WEIGHT, MOST_WEIGHT = 1e-100, 1e100  # of the largest weight: sums of squares, and products of sums, are finite
+FAINTEST_WEIGHT = 1e-150  # 1e-50 of the largest or less: what a row of it adds to a sum with that one is rounded away
 NAMED_ROWS = 5  # an error names at most so many rows
 
 
@@ -52,6 +56,8 @@ def read_rows(
     y: ArrayLike, prediction: ArrayLike, *, of: str, from_logits: bool, sample_weight: ArrayLike | None
 ) -> Rows:
     """Check labels, predictions and weights on behalf of the function `of`."""
+    if not isinstance(from_logits, (bool, np.bool_)):
+        raise DtypeError(f"{of}: from_logits is {from_logits!r}; True or False would be right.")
     predicted = _read_prediction(prediction, of=of, from_logits=from_logits)
     n_rows, n_classes = predicted.shape
     return Rows(
@@ -72,9 +78,7 @@ def name_rows(bad: NDArray[np.bool_]) -> str:
 
 def _read_prediction(prediction: ArrayLike, *, of: str, from_logits: bool) -> NDArray[Any]:
     """Logits or probabilities as a floating array (N, K), with every row usable."""
-    z = np.asarray(prediction)
-    if z.dtype.kind not in "biuf":
-        raise DtypeError(f"{of}: prediction has dtype {z.dtype}; numbers would be right.")
+    z = plain_numbers(prediction, of=of, name="prediction")
     if z.dtype not in (np.float32, np.float64):
         z = z.astype(np.float64)
     if z.ndim != 2:
@@ -112,7 +116,7 @@ def _read_prediction(prediction: ArrayLike, *, of: str, from_logits: bool) -> ND
 
 def read_target(y: ArrayLike, *, of: str, n_rows: int, n_classes: int) -> NDArray[np.intp]:
     """Class indices (N,), each within 0 .. K - 1."""
-    target = np.asarray(y)
+    target = plain_array(y, of=of, name="y")
     if target.shape != (n_rows,):
         raise ShapeError(f"{of}: y has shape {target.shape}; one class index a row, ({n_rows},), would be right.")
     if target.dtype.kind not in "biu":
@@ -131,10 +135,13 @@ def read_target(y: ArrayLike, *, of: str, n_rows: int, n_classes: int) -> NDArra
 
 
 def read_weight(sample_weight: ArrayLike | None, *, of: str, n_rows: int) -> NDArray[np.float64]:
-    """Weights (N,), none negative, not all zero; ones where none were given."""
+    """Weights (N,), none negative, not all zero; ones where none were given.
+
+    Positive weights below 1e-150, whose squares would be 0, are taken as 1e-150.
+    """
     if sample_weight is None:
         return np.ones(n_rows)
-    weight = np.asarray(sample_weight, dtype=np.float64)
+    weight = plain_numbers(sample_weight, of=of, name="sample_weight").astype(np.float64)
     if weight.shape != (n_rows,):
         raise ShapeError(f"{of}: sample_weight has shape {weight.shape}; ({n_rows},) would be right.")
     bad = ~(np.isfinite(weight) & (weight >= 0))
@@ -142,7 +149,40 @@ def read_weight(sample_weight: ArrayLike | None, *, of: str, n_rows: int) -> NDA
         raise RangeError(f"{of}: sample_weight is negative or not finite in {name_rows(bad)}.")
     if not weight.any():
         raise RangeError(f"{of}: every sample_weight is 0; at least one row must count.")
+    largest = float(weight.max())
+    if not LEAST_WEIGHT <= largest <= MOST_WEIGHT:
+        raise RangeError(
+            f"{of}: the largest sample_weight is {largest:.3g}, whose square float64 cannot hold; divide all weights "
+            "by their mean, which changes none of their ratios."
+        )
+    np.maximum(weight, FAINTEST_WEIGHT, out=weight, where=weight > 0)
     return weight
+
+
+def read_count(value: Any, *, of: str, name: str) -> int:
+    """A whole number of at least 1."""
+    count = check_whole(value, of=of, name=name, right="a whole number of at least 1")
+    if count < 1:
+        raise RangeError(f"{of}: {name} is {count}; 1 or more would be right.")
+    return count
+
+
+def read_level(value: Any, *, of: str, name: str = "level") -> float:
+    """A number strictly between 0 and 1."""
+    level = check_number(value, of=of, name=name, low=0.0, high=1.0)
+    if not 0.0 < level < 1.0:
+        raise RangeError(f"{of}: {name} is {value}; a number between 0 and 1 would be right.")
+    return level
+
+
+def read_generator(rng: Any, *, of: str) -> np.random.Generator:
+    """The generator, or one from a seed."""
+    try:
+        return np.random.default_rng(rng)
+    except (TypeError, ValueError):
+        raise DtypeError(
+            f"{of}: rng is {rng!r}; None, a whole number of at least 0 or a numpy.random.Generator would be right."
+        ) from None
 
 
 def nll(rows: Rows) -> NDArray[np.float64]:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from normexp.base.errors import RangeError
-from normexp.metrics.door import Rows, decided, log_confidence, read_rows
+from normexp.metrics.door import Rows, decided, log_confidence, read_count, read_rows
 from normexp.metrics.smooth import GRID, smooth_error
 from normexp.metrics.sums import FIRST, WEIGHT, WEIGHT_SQUARED, Floats, GroupedSums, weighted_counts, weighted_mean
 
@@ -125,8 +125,7 @@ def overconfidence(
 
 def ece_form(rows: Rows, *, kind: Kind = "debiased", n_bins: int = 15) -> GroupedSums:
     """Top-label calibration error as sums over bins of confidence."""
-    if n_bins < 1:
-        raise RangeError(f"ece: n_bins is {n_bins}; 1 or more would be right.")
+    n_bins = read_count(n_bins, of="ece", name="n_bins")
     confidence, gap = confidence_gap(rows)
     if kind == "binned":
         return GroupedSums(_mean_gap, gap[None], width_bins(confidence, n_bins), n_bins)
@@ -169,8 +168,7 @@ def mass_bins(prob: Floats, weight: Floats, n_bins: int) -> NDArray[np.intp]:
 
 def _classwise(rows: Rows, n_bins: int) -> float:
     """Mean over classes of the binned gap between the class's probability and its frequency."""
-    if n_bins < 1:
-        raise RangeError(f"ece: n_bins is {n_bins}; 1 or more would be right.")
+    n_bins = read_count(n_bins, of="ece", name="n_bins")
     n_classes = rows.n_classes
     gap = np.zeros(n_classes * n_bins)
     for block, prob in rows.probability_blocks():

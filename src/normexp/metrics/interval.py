@@ -1,16 +1,16 @@
 """Bootstrap intervals: how far a metric could lie from its value had other rows been drawn."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Hashable, Mapping
 from functools import partial
-from numbers import Integral, Real
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from normexp.base.errors import DtypeError, RangeError
+from normexp.base.errors import DtypeError, ShapeError
+from normexp.base.plain_arrays import plain_array
 from normexp.metrics.accuracy import (
     accuracy,
     accuracy_form,
@@ -21,7 +21,7 @@ from normexp.metrics.accuracy import (
 )
 from normexp.metrics.brier import brier, brier_form
 from normexp.metrics.detection import auroc, fpr_at_tpr
-from normexp.metrics.door import Rows, read_rows, read_weight
+from normexp.metrics.door import Rows, read_count, read_generator, read_level, read_rows, read_weight
 from normexp.metrics.ece import ece, ece_form, overconfidence, overconfidence_form
 from normexp.metrics.log_loss import log_loss, log_loss_form
 from normexp.metrics.sums import Floats, GroupedSums, resampled
@@ -122,8 +122,10 @@ def interval(
     >>> value, 0.35 < low < value < high < 0.65
     (0.5, True)
     """
-    _check_options(level, n_resamples)
-    generator = np.random.default_rng(rng)
+    _check_metric(metric)
+    level = read_level(level, of="interval")
+    n_resamples = read_count(n_resamples, of="interval", name="n_resamples")
+    generator = read_generator(rng, of="interval")
     form = statement_of(metric)
     if form is None:
         return _by_calls(metric, y, prediction, level, n_resamples, generator, from_logits, sample_weight)
@@ -136,7 +138,7 @@ def interval(
 def statement_of(metric: Metric) -> Callable[[Rows], GroupedSums] | None:
     """Give the metric as a function of grouped sums, or None where it is not one."""
     inner, options = (metric.func, metric.keywords) if isinstance(metric, partial) else (metric, {})
-    if inner not in FORMS or options.get("kind") == "classwise" or (isinstance(metric, partial) and metric.args):
+    if not _among(inner, FORMS) or options.get("kind") == "classwise" or (isinstance(metric, partial) and metric.args):
         return None
     return partial(FORMS[inner], **options)
 
@@ -175,12 +177,17 @@ def _by_calls(
     sample_weight: ArrayLike | None,
 ) -> Interval:
     """Bootstrap a metric of which nothing is known but how to call it."""
-    n_rows = np.asarray(y).shape[0]
+    known = plain_array(y, of="interval", name="y")
+    if known.ndim == 0:
+        raise ShapeError(f"interval: y is {y!r:.80}; the first argument of the metric, an array (N,), would be right.")
+    n_rows = known.shape[0]
+    if n_rows == 0:
+        raise ShapeError("interval: y has no rows; at least one is needed.")
     weight = read_weight(sample_weight, of="interval", n_rows=n_rows)
-    options = {"from_logits": from_logits} if _takes_from_logits(metric) else {}
+    options = {"from_logits": from_logits} if _takes(metric, "from_logits") else {}
     value = _number(metric(y, prediction, sample_weight=weight, **options), metric)
     eligible = np.flatnonzero(weight)
-    flag = np.asarray(y) if _unwrapped(metric) in TWO_KINDS else None
+    flag = known if _among(_unwrapped(metric), TWO_KINDS) else None
     replicates = np.empty(n_resamples)
     for b in range(n_resamples):
         drawn = eligible[generator.integers(eligible.size, size=eligible.size)]
@@ -194,6 +201,11 @@ def _by_calls(
 def _unwrapped(metric: Metric) -> Any:
     """The metric without the options that a partial fixes."""
     return metric.func if isinstance(metric, partial) else metric
+
+
+def _among(metric: Any, metrics: Container[Any]) -> bool:
+    """Whether the metric is one of these; an object without a hash is none."""
+    return isinstance(metric, Hashable) and metric in metrics
 
 
 def _number(value: Any, metric: Metric) -> float:
@@ -210,19 +222,22 @@ def _number(value: Any, metric: Metric) -> float:
         ) from None
 
 
-def _check_options(level: Any, n_resamples: Any) -> None:
-    """Refuse a level or a number of resamples without a meaning."""
-    if not isinstance(level, Real):
-        raise DtypeError(f"interval: level is {level!r}; a number between 0 and 1, such as 0.95, would be right.")
-    if not 0.0 < float(level) < 1.0:
-        raise RangeError(f"interval: level is {level}; a number between 0 and 1 would be right.")
-    if not isinstance(n_resamples, Integral):
-        raise DtypeError(f"interval: n_resamples is {n_resamples!r}; a whole number, such as 1000, would be right.")
-    if n_resamples < 1:
-        raise RangeError(f"interval: n_resamples is {n_resamples}; 1 or more would be right.")
+def _check_metric(metric: Any) -> None:
+    """Refuse what is no function, and functions that cannot be told of resampled rows."""
+    if not callable(metric):
+        raise DtypeError(f"interval: metric is {metric!r:.80}; a function such as metrics.log_loss would be right.")
+    if not _takes(metric, "sample_weight"):
+        name = getattr(_unwrapped(metric), "__name__", type(metric).__name__)
+        raise DtypeError(
+            f"interval: {name} takes no sample_weight, by which resampled rows are told to it; a function of (y, "
+            "prediction, *, sample_weight) would be right."
+        )
 
 
-def _takes_from_logits(metric: Metric) -> bool:
-    """Whether the metric can be told what its prediction holds."""
-    parameters = inspect.signature(metric).parameters
-    return "from_logits" in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+def _takes(metric: Metric, option: str) -> bool:
+    """Whether the metric has the option; taken for granted where Python cannot tell."""
+    try:
+        parameters = inspect.signature(metric).parameters
+    except (TypeError, ValueError):
+        return True
+    return option in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())

@@ -1,15 +1,19 @@
 """The reliability curve: observed accuracy at each level of stated confidence, with a band."""
 
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtri
 
-from normexp.base.errors import RangeError
-from normexp.metrics.door import Rows, read_rows
+from normexp.base.checks import check_whole
+from normexp.base.errors import RangeError, ShapeError
+from normexp.base.plain_arrays import plain_numbers
+from normexp.metrics.door import Rows, read_count, read_level, read_rows
 from normexp.metrics.ece import confidence_gap, mass_bins, width_bins
 from normexp.metrics.sums import Floats, weighted_counts
+
+ROUNDING: Final = 1e-9  # of a weighted count of successes that is all of the trials
 
 
 class ReliabilityCurve(NamedTuple):
@@ -88,9 +92,9 @@ def reliability_curve(
     array([0.5, 1. ])
     """
     rows = read_rows(y, prediction, of="reliability_curve", from_logits=from_logits, sample_weight=sample_weight)
-    if n_bins < 1:
-        raise RangeError(f"reliability_curve: n_bins is {n_bins}; 1 or more would be right.")
-    if bins not in ("width", "mass"):
+    n_bins = read_count(n_bins, of="reliability_curve", name="n_bins")
+    level = read_level(level, of="reliability_curve")
+    if not isinstance(bins, str) or bins not in ("width", "mass"):
         raise RangeError(f'reliability_curve: bins is {bins!r}; "width" or "mass" would be right.')
     prob, hit = _stated(rows, label)
     cell = width_bins(prob, n_bins) if bins == "width" else mass_bins(prob, rows.weight, n_bins)
@@ -114,8 +118,9 @@ def wilson(successes: ArrayLike, trials: ArrayLike, /, *, level: float = 0.95) -
 
     Raises
     ------
-    RangeError
-        If `level` lies outside (0, 1).
+    ShapeError, RangeError, DtypeError
+        If the counts are no numbers, differ in shape, or are more successes than trials; or if `level` lies outside
+        (0, 1).
 
     References
     ----------
@@ -127,10 +132,14 @@ def wilson(successes: ArrayLike, trials: ArrayLike, /, *, level: float = 0.95) -
     >>> round(float(low), 3), round(float(high), 3)
     (0.49, 0.943)
     """
-    if not 0.0 < level < 1.0:
-        raise RangeError(f"wilson: level is {level}; a number between 0 and 1 would be right.")
-    n = np.asarray(trials, dtype=np.float64)
-    rate = np.divide(successes, n, out=np.full(n.shape, 0.5), where=n > 0)
+    level = read_level(level, of="wilson")
+    n = plain_numbers(trials, of="wilson", name="trials").astype(np.float64)
+    held = plain_numbers(successes, of="wilson", name="successes").astype(np.float64)
+    if held.shape != n.shape:
+        raise ShapeError(f"wilson: successes has shape {held.shape}; that of trials, {n.shape}, would be right.")
+    if not ((held >= 0.0) & (held <= n * (1.0 + ROUNDING)) & np.isfinite(n)).all():
+        raise RangeError("wilson: each entry of successes must lie between 0 and that of trials, and all be finite.")
+    rate = np.divide(np.minimum(held, n), n, out=np.full(n.shape, 0.5), where=n > 0)
     z = float(ndtri(0.5 + 0.5 * level))
     centre = n * rate + 0.5 * z * z
     half = z * np.sqrt(n * rate * (1.0 - rate) + 0.25 * z * z)
@@ -142,6 +151,7 @@ def _stated(rows: Rows, label: int | None) -> tuple[Floats, Floats]:
     if label is None:
         confidence, gap = confidence_gap(rows)
         return confidence, (gap <= 0).astype(np.float64)
+    label = check_whole(label, of="reliability_curve", name="label", right="a class index, or None,")
     if not 0 <= label < rows.n_classes:
         raise RangeError(f"reliability_curve: label is {label}; there are {rows.n_classes} classes, counted from 0.")
     prob = np.concatenate([block[:, label] for _, block in rows.probability_blocks()])

@@ -48,6 +48,8 @@ class OutOfFold(NamedTuple):
         On all rows first, then of each fold.
     chosen : str
         Name of the method.
+    shares : dict of str to float
+        The methods that are mixed, the chosen one among them or alone.
     methods : dict of str to float
         Cross-validated log loss of each method.
     leak : str
@@ -58,6 +60,7 @@ class OutOfFold(NamedTuple):
     temperature_loss: Floats
     temperatures: tuple[float, ...]
     chosen: str
+    shares: dict[str, float]
     methods: dict[str, float]
     leak: str
 
@@ -85,6 +88,7 @@ def calibrate_out_of_fold(rows: Rows) -> OutOfFold:
         loss,
         tuple(temperatures),
         str(auto.chosen_),
+        dict(auto.shares_),
         dict(auto.scores_),
         leak,
     )
@@ -120,6 +124,7 @@ def describe_cure(
         max(fold.temperatures[1:]),
         *gains[-1][2:],
         fold.chosen,
+        fold.shares,
         tuple(CureMethod(name, loss, _minus(base, loss)) for name, loss in fold.methods.items()),
         scores,
         reliability,

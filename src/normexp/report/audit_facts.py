@@ -61,7 +61,8 @@ class Cure:
 
     `temperature` is fitted on all rows, `temperature_low` and `temperature_high` are the least and largest of the
     folds; `temperature_gain` is the gain in log loss that it brings out of fold. `chosen` is the method that
-    cross-validation prefers, "identity" where none is better beyond doubt; `scores` judge it out of fold.
+    cross-validation prefers, "identity" where none is better beyond doubt; `shares` are those of the methods that are
+    mixed, the chosen one alone where nothing is; `scores` judge the mixture out of fold.
     """
 
     temperature: float
@@ -71,6 +72,7 @@ class Cure:
     temperature_gain_low: float
     temperature_gain_high: float
     chosen: str
+    shares: dict[str, float]
     methods: tuple[CureMethod, ...]
     scores: tuple[CureScore, ...]
     reliability: tuple[ReliabilityBin, ...]

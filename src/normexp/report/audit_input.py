@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from normexp.base.errors import DtypeError, InputError, RangeError, ShapeError
+from normexp.base.plain_arrays import plain_array
 from normexp.calibration.rows import refuse_huge
 from normexp.metrics.door import BLOCK_ELEMENTS, SUM_TOLERANCE, name_rows, read_target
 from normexp.ops import logsumexp
@@ -77,7 +78,7 @@ def read_audit(
         )
     names = classes or tuple(str(k) for k in range(n_classes))
     _check_counts(target, names, anyway=anyway)
-    n_repeated = count_copies(z, None if features is None else np.asarray(features))
+    n_repeated = count_copies(z, None if features is None else plain_array(features, of="audit", name="features"))
     share = n_repeated / z.shape[0]
     if share > MANY_REPEATS and not anyway:
         raise InputError(
@@ -117,7 +118,7 @@ def count_copies(z: NDArray[Any], features: NDArray[Any] | None = None, /) -> in
 
 def _matrix(prediction: ArrayLike) -> NDArray[Any]:
     """The numbers as float32 or float64, (N, K)."""
-    z = np.asarray(prediction)
+    z = plain_array(prediction, of="audit", name="the logits")
     if z.dtype.kind not in "biuf":
         raise DtypeError(f"audit: the logits have dtype {z.dtype}; numbers would be right.")
     if z.dtype not in (np.float32, np.float64):
@@ -190,7 +191,7 @@ def _as_logits(z: NDArray[Any], kind: Kind) -> NDArray[Any]:
 
 def _target(y: ArrayLike, z: NDArray[Any]) -> NDArray[np.intp]:
     """Class indices, with a hint for those who count from 1."""
-    target = np.asarray(y)
+    target = plain_array(y, of="audit", name="y")
     n_rows, n_classes = z.shape
     if target.ndim == 1 and target.shape[0] != n_rows:
         raise ShapeError(

@@ -8,7 +8,7 @@ from typing import Final
 
 from scipy.stats import norm
 
-from normexp.report.audit_facts import Audit
+from normexp.report.audit_facts import Audit, Cure
 from normexp.report.evidence import Evidence, decimal, name_classes, percent
 from normexp.report.facts import Level, Verdict
 from normexp.report.risks_of_model import (
@@ -42,6 +42,17 @@ NAMES: Final = {
     "quadratic": "quadratic scaling",
     "isotonic": "isotonic scaling",
 }
+
+
+def cure_name(cure: Cure) -> str:
+    """The method that is judged; of a mixture the largest part, and how many there are beside it."""
+    if len(cure.shares) == 1:
+        (name,) = cure.shares
+        return NAMES.get(name, name)
+    name, share = max(cure.shares.items(), key=lambda part: part[1])
+    others = len(cure.shares) - 1
+    rest = "another method" if others == 1 else f"{others} other methods"
+    return f"a mean of {NAMES.get(name, name)} ({percent(share, 0)}) and {rest}"
 
 
 def judge_audit(audit: Audit, evidence: Evidence, leak: str) -> tuple[Verdict, ...]:
@@ -102,7 +113,7 @@ def _cure(audit: Audit) -> Verdict:
             f"{single}; no method is better than the logits as they are beyond doubt.",
             "",
         )
-    what = NAMES.get(cure.chosen, cure.chosen)
+    what = cure_name(cure)
     infinite = isfinite(loss.after) and not isfinite(loss.before)
     seen = (
         f"{single}. Cross-validation prefers {what}: log loss {decimal(loss.before)} becomes {decimal(loss.after)}"

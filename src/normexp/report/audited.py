@@ -10,7 +10,7 @@ import scipy
 from numpy.typing import ArrayLike, NDArray
 
 from normexp._version import __version__
-from normexp.base.checks import check_number
+from normexp.base.checks import check_number, check_whole
 from normexp.base.errors import InputError
 from normexp.decide.door import read_features, read_share
 from normexp.decide.shares import read_shares
@@ -121,7 +121,10 @@ def audit(
         ("false_alarm", false_alarm, "0.05"),
     ):
         read_share(value, of="audit", name=name, example=example)
+    n_resamples = check_whole(n_resamples, of="audit", name="n_resamples")
     check_number(n_resamples, of="audit", name="n_resamples", low=20)
+    seed = check_whole(seed, of="audit", name="seed", right="a whole number of at least 0")
+    check_number(seed, of="audit", name="seed", low=0)
     given = read_audit(prediction, y, features=features, classes=tuple(classes), kind=kind, anyway=anyway)
     x = None if features is None else _features(features, given.logits.shape[0])
     rows = Rows(given.target, given.logits, from_logits=True, weight=np.ones(given.target.size))

@@ -5,9 +5,10 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from normexp.base.errors import DtypeError, RangeError, ShapeError
+from normexp.base.errors import DtypeError, ShapeError
+from normexp.base.plain_arrays import plain_array
 from normexp.metrics import RiskCoverageCurve, risk_coverage_curve, wilson
-from normexp.metrics.door import read_target
+from normexp.metrics.door import read_count, read_level, read_target
 from normexp.report.drawing import ACCENT, BAND, QUIET, WARM, axes_for, judged_by, names_for, quieten
 
 LEVEL = 0.95
@@ -50,7 +51,15 @@ class RiskCoverageDisplay:
 
     @classmethod
     def from_estimator(
-        cls, estimator: Any, X: Any, y: ArrayLike, *, ax: Any = None, name: str | None = None, **options: Any
+        cls,
+        estimator: Any,
+        X: Any,
+        y: ArrayLike,
+        *,
+        sample_weight: ArrayLike | None = None,
+        ax: Any = None,
+        name: str | None = None,
+        **options: Any,
     ) -> Self:
         """Judge a fitted classifier on rows that it was not fitted on, and draw.
 
@@ -62,6 +71,8 @@ class RiskCoverageDisplay:
             Rows.
         y : array-like, shape (N,)
             Their classes.
+        sample_weight : array-like, shape (N,), optional
+            Weight of each row; 1 by default.
         ax : matplotlib.axes.Axes, optional
             Where to draw; a new figure by default.
         name : str, optional
@@ -80,7 +91,9 @@ class RiskCoverageDisplay:
             If the estimator gives no probabilities, a class is unknown to it, or matplotlib is not installed.
         """
         judged = judged_by(estimator, X, y, of="RiskCoverageDisplay.from_estimator")
-        curve = risk_coverage_curve(judged.target, judged.prediction, from_logits=judged.from_logits)
+        curve = risk_coverage_curve(
+            judged.target, judged.prediction, from_logits=judged.from_logits, sample_weight=sample_weight
+        )
         return cls(curve, name=judged.name if name is None else name).plot(ax=ax, **options)
 
     @classmethod
@@ -90,6 +103,7 @@ class RiskCoverageDisplay:
         logits: ArrayLike,
         *,
         from_logits: bool = True,
+        sample_weight: ArrayLike | None = None,
         ax: Any = None,
         name: str = "",
         **options: Any,
@@ -104,6 +118,8 @@ class RiskCoverageDisplay:
             Logits, or probabilities.
         from_logits : bool, default True
             Whether `logits` holds logits.
+        sample_weight : array-like, shape (N,), optional
+            Weight of each row; 1 by default.
         ax : matplotlib.axes.Axes, optional
             Where to draw; a new figure by default.
         name : str, default ""
@@ -121,7 +137,8 @@ class RiskCoverageDisplay:
         ShapeError, RangeError, DtypeError, MissingExtraError
             If the arguments do not fit together or hold NaN, or matplotlib is not installed.
         """
-        return cls(risk_coverage_curve(y, logits, from_logits=from_logits), name=name).plot(ax=ax, **options)
+        curve = risk_coverage_curve(y, logits, from_logits=from_logits, sample_weight=sample_weight)
+        return cls(curve, name=name).plot(ax=ax, **options)
 
     def plot(self, *, ax: Any = None, name: str | None = None, target_risk: float | None = None, **line: Any) -> Self:
         """Draw the curve between that of a perfect ranking and that of none.
@@ -148,8 +165,7 @@ class RiskCoverageDisplay:
             If `target_risk` lies outside (0, 1), or matplotlib is not installed.
         """
         of = "RiskCoverageDisplay.plot"
-        if target_risk is not None and not 0.0 < target_risk < 1.0:
-            raise RangeError(f"{of}: target_risk is {target_risk}; a number between 0 and 1 would be right.")
+        target_risk = None if target_risk is None else read_level(target_risk, of=of, name="target_risk")
         self.ax_ = axes = axes_for(ax, of=of, size=(5.0, 3.4))
         shown = self.name if name is None else name
         coverage, risk = 100.0 * self.curve.coverage, 100.0 * self.curve.risk
@@ -268,7 +284,7 @@ class SetCoverageDisplay:
             If the arguments do not fit together, or matplotlib is not installed.
         """
         of = "SetCoverageDisplay.from_sets"
-        inside = np.asarray(sets)
+        inside = plain_array(sets, of=of, name="sets")
         if inside.dtype != np.bool_:
             raise DtypeError(f"{of}: sets have dtype {inside.dtype}; booleans would be right.")
         if inside.ndim != 2 or not inside.size:
@@ -310,8 +326,7 @@ class SetCoverageDisplay:
             If `max_classes` is below 1, or matplotlib is not installed.
         """
         of = "SetCoverageDisplay.plot"
-        if max_classes < 1:
-            raise RangeError(f"{of}: max_classes is {max_classes}; 1 or more would be right.")
+        max_classes = read_count(max_classes, of=of, name="max_classes")
         there = np.flatnonzero(self.n_rows > 0)
         order = there[np.argsort(self.coverage[there], kind="stable")][:max_classes]
         self.ax_ = axes = axes_for(ax, of=of, size=(5.0, 1.2 + 0.2 * max(order.size, 3)))

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from normexp.base.errors import DtypeError, InputError, MissingExtraError, RangeError
+from normexp.base.plain_arrays import plain_array
 from normexp.metrics.door import name_rows
 
 ACCENT, BAND, QUIET, WARM = "#2c5d86", "#b9cfe2", "#6a675f", "#a3261b"
@@ -43,7 +44,7 @@ def judged_by(estimator: Any, X: Any, y: ArrayLike, *, of: str) -> Judged:
             f"{of}: {type(estimator).__name__} has no classes_ or no predict_proba; a fitted classifier that gives "
             "probabilities would be right. For plain arrays take from_logits."
         )
-    labels, truth = np.asarray(classes), np.asarray(y)
+    labels, truth = np.asarray(classes), plain_array(y, of=of, name="y")
     place = np.minimum(np.searchsorted(labels, truth), labels.size - 1)
     unknown = labels[place] != truth
     if np.any(unknown):
@@ -51,7 +52,8 @@ def judged_by(estimator: Any, X: Any, y: ArrayLike, *, of: str) -> Judged:
             f"{of}: {name_rows(np.asarray(unknown))} of y hold classes that the estimator was not fitted on."
         )
     logarithm = getattr(estimator, "predict_log_proba", None)
-    prediction = np.asarray(estimator.predict_proba(X) if logarithm is None else logarithm(X))
+    with np.errstate(divide="ignore"):  # forests give probabilities of 0, whose logarithm is meant
+        prediction = np.asarray(estimator.predict_proba(X) if logarithm is None else logarithm(X))
     names = tuple(str(name) for name in labels.tolist())
     return Judged(place.astype(np.intp), prediction, logarithm is not None, names, type(estimator).__name__)
 

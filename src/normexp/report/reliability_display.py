@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 from normexp.base.errors import RangeError
 from normexp.explain.canvas import readable_labels, short
 from normexp.metrics import ReliabilityCurve, reliability_curve
-from normexp.metrics.door import Rows, read_rows
+from normexp.metrics.door import Rows, read_count, read_rows
 from normexp.metrics.ece import width_bins
 from normexp.metrics.sums import weighted_counts
 from normexp.report.drawing import ACCENT, QUIET, axes_for, judged_by, names_for, quieten
@@ -78,6 +78,7 @@ class ReliabilityDisplay:
         *,
         n_bins: int = 10,
         kind: Literal["top", "classes"] = "top",
+        sample_weight: ArrayLike | None = None,
         ax: Any = None,
         name: str | None = None,
         **options: Any,
@@ -96,6 +97,8 @@ class ReliabilityDisplay:
             Bins of equal width.
         kind : {"top", "classes"}, default "top"
             See `plot`.
+        sample_weight : array-like, shape (N,), optional
+            Weight of each row; 1 by default.
         ax : matplotlib.axes.Axes, optional
             Where to draw; a new figure by default.
         name : str, optional
@@ -115,9 +118,11 @@ class ReliabilityDisplay:
         """
         of = "ReliabilityDisplay.from_estimator"
         judged = judged_by(estimator, X, y, of=of)
-        rows = read_rows(judged.target, judged.prediction, of=of, from_logits=judged.from_logits, sample_weight=None)
+        rows = read_rows(
+            judged.target, judged.prediction, of=of, from_logits=judged.from_logits, sample_weight=sample_weight
+        )
         shown = judged.name if name is None else name
-        curve, gap, error = _described(rows, n_bins)
+        curve, gap, error = _described(rows, read_count(n_bins, of=of, name="n_bins"))
         display = cls(curve, class_gap=gap, class_error=error, classes=judged.classes, name=shown)
         return display.plot(kind=kind, ax=ax, **options)
 
@@ -131,6 +136,7 @@ class ReliabilityDisplay:
         classes: Any = None,
         n_bins: int = 10,
         kind: Literal["top", "classes"] = "top",
+        sample_weight: ArrayLike | None = None,
         ax: Any = None,
         name: str = "",
         **options: Any,
@@ -151,6 +157,8 @@ class ReliabilityDisplay:
             Bins of equal width.
         kind : {"top", "classes"}, default "top"
             See `plot`.
+        sample_weight : array-like, shape (N,), optional
+            Weight of each row; 1 by default.
         ax : matplotlib.axes.Axes, optional
             Where to draw; a new figure by default.
         name : str, default ""
@@ -169,9 +177,9 @@ class ReliabilityDisplay:
             If the arguments do not fit together or hold NaN, or matplotlib is not installed.
         """
         of = "ReliabilityDisplay.from_logits"
-        rows = read_rows(y, logits, of=of, from_logits=from_logits, sample_weight=None)
+        rows = read_rows(y, logits, of=of, from_logits=from_logits, sample_weight=sample_weight)
         names = names_for(classes, rows.n_classes, of=of)
-        curve, gap, error = _described(rows, n_bins)
+        curve, gap, error = _described(rows, read_count(n_bins, of=of, name="n_bins"))
         display = cls(curve, class_gap=gap, class_error=error, classes=names, name=name)
         return display.plot(kind=kind, ax=ax, **options)
 
@@ -213,8 +221,7 @@ class ReliabilityDisplay:
         of = "ReliabilityDisplay.plot"
         if kind not in ("top", "classes"):
             raise RangeError(f"{of}: kind is {kind!r}; 'top' or 'classes' would be right.")
-        if max_classes < 1:
-            raise RangeError(f"{of}: max_classes is {max_classes}; 1 or more would be right.")
+        max_classes = read_count(max_classes, of=of, name="max_classes")
         shown = self.name if name is None else name
         if kind == "top":
             self.ax_ = axes_for(ax, of=of, size=(4.4, 4.2))
@@ -275,15 +282,19 @@ class ReliabilityDisplay:
 
 def _described(rows: Rows, n_bins: int) -> tuple[ReliabilityCurve, NDArray[np.float64], NDArray[np.float64]]:
     """The curve, the gaps of the classes and their errors."""
-    curve = reliability_curve(rows.target, rows.prediction, n_bins=n_bins, from_logits=rows.from_logits)
-    count, stated, seen = (np.zeros((rows.n_classes, n_bins)) for _ in range(3))
+    curve = reliability_curve(
+        rows.target, rows.prediction, n_bins=n_bins, from_logits=rows.from_logits, sample_weight=rows.weight
+    )
+    count, mass, stated, seen = (np.zeros((rows.n_classes, n_bins)) for _ in range(4))
     for block, prob in rows.probability_blocks():
-        hit = rows.target[block]
+        hit, weight = rows.target[block], rows.weight[block]
+        counts = (weight > 0).astype(np.float64)
         for k in range(rows.n_classes):
             cell = width_bins(prob[:, k], n_bins)
-            count[k] += weighted_counts(cell, np.ones(cell.size), n_bins)
-            stated[k] += weighted_counts(cell, prob[:, k], n_bins)
-            seen[k] += weighted_counts(cell, (hit == k).astype(np.float64), n_bins)
-    gap = np.divide(seen - stated, count, out=np.full(count.shape, np.nan), where=count >= FEWEST_ROWS)
-    error = np.abs(seen - stated).sum(axis=1) / rows.n_rows
+            count[k] += weighted_counts(cell, counts, n_bins)
+            mass[k] += weighted_counts(cell, weight, n_bins)
+            stated[k] += weighted_counts(cell, weight * prob[:, k], n_bins)
+            seen[k] += weighted_counts(cell, weight * (hit == k), n_bins)
+    gap = np.divide(seen - stated, mass, out=np.full(count.shape, np.nan), where=count >= FEWEST_ROWS)
+    error = np.abs(seen - stated).sum(axis=1) / rows.weight.sum()
     return curve, gap, error

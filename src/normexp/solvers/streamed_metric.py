@@ -35,7 +35,6 @@ class StreamedMetric:
         """Fit at the point evaluated last; last_inner: inner iterations of the step before."""
         objective = self._objective
         point = objective.point
-        assert point is not None  # noqa: S101  (the solver evaluates before it steps)
         if not objective.draws:
             factors = DiagonalFactors(point.coef, point.shift, objective.damping)
             moments, covariance, curved = objective.rows.sum(factors)

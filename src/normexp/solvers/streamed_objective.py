@@ -34,6 +34,8 @@ class StreamedObjective(Objective):
         How many rows a preconditioner wants; 0 for none.
     """
 
+    point: Point  # of the last evaluation, which comes before all curvatures
+
     def __init__(self, rows: LabelledRows, *, ridge: F64, fit_intercept: bool, seed: int, wanted: int) -> None:
         self.rows, self.ridge, self.fit_intercept = rows, ridge, fit_intercept
         self._labelled: LabelledRows = rows
@@ -54,7 +56,6 @@ class StreamedObjective(Objective):
         self._wrong = 1
         self._kept: NDArray[np.floating] | None = None
         self._keep()
-        self.point: Point | None = None
         self.drawn: list[Any] = []
 
     @property
@@ -88,7 +89,7 @@ class StreamedObjective(Objective):
         self._hessian = None
         drawing, all_rows = None, False
         if self.takes_all:
-            all_rows = self.point is None
+            all_rows, self._draws = self._draws == 0, 1  # once is enough
         elif self._wanted:
             self._draws += 1
             # The rows' curvature falls as the fit goes on, so that of the point before draws too few: ask for more.
@@ -118,7 +119,6 @@ class StreamedObjective(Objective):
         return self.point
 
     def curvature_along(self, coef: F64, shift: F64) -> tuple[F64, F64]:
-        assert self.point is not None  # noqa: S101  (a Hessian product has no meaning before the first point)
         if self._hessian is not None:
             return self._product(self._hessian, coef, shift)
         narrow = coef.astype(self._working, copy=False), shift.astype(self._working, copy=False)
@@ -130,7 +130,6 @@ class StreamedObjective(Objective):
         return along_coef + self.ridge[:, None] * coef, along_shift
 
     def shift_covariance(self) -> F64:
-        assert self.point is not None  # noqa: S101  (nor has a covariance)
         covariance = ShiftCovariance(self.point.coef, self.point.shift, self._working, self._kept)
         self.n_passes += 1
         return np.asarray(self._curved_rows.sum(covariance)[0])
