@@ -59,13 +59,17 @@ def test_loaded_deciders_decide_alike(again):
     assert np.array_equal(again(selective).predict(fresh), selective.predict(fresh))
 
 
-@pytest.mark.parametrize("score", ["mahalanobis", "vim"])
+@pytest.mark.parametrize("score", ["auto", "knn", "mahalanobis", "vim"])
 def test_a_loaded_detector_with_features_decides_alike(again, score):
     rng = np.random.default_rng(0)
     logits, y = logits_of(4)
     features = np.eye(4, 6)[y] * 3 + rng.normal(size=(300, 6))
-    detector = decide.OpenSetDetector(score=score).fit(logits, y, features=features)
+    pandas = pytest.importorskip("pandas")
+    table = pandas.DataFrame(features, columns=list("abcdef"))
+    detector = decide.OpenSetDetector(score=score).fit(logits, y, features=table)
     loaded = again(detector)
+    with pytest.raises(nx.NormexpError, match="column 0 of features is 'f'"):
+        loaded.unknown_score(logits, features=table[list("fedcba")])
     assert np.array_equal(
         loaded.unknown_score(logits, features=features), detector.unknown_score(logits, features=features)
     )

@@ -329,3 +329,34 @@ def test_shared_rows_are_counted():
     assert cal.shared_rows(z[:20], z[20:]) == 0
     with pytest.raises(ShapeError, match="columns"):
         cal.shared_rows(z, z[:, :2])
+
+
+@pytest.mark.parametrize("kind", [cal.TemperatureScaling, cal.AutoCalibrator, cal.StructuredMatrixScaling])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_tensors_with_a_gradient_are_read_as_their_values(kind, dtype):
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(0)
+    z = 2.0 * rng.normal(size=(400, 3))
+    y = (z + rng.gumbel(size=z.shape)).argmax(axis=1)
+    logits = torch.tensor(3.0 * z, dtype=getattr(torch, dtype))
+    plain = logits.float().numpy()
+    wanted = kind().fit(plain, y).transform(plain)
+    logits.requires_grad_()
+    model = kind().fit(logits, torch.tensor(y), sample_weight=torch.ones(400, requires_grad=True))
+    np.testing.assert_array_equal(model.transform(logits), wanted)
+    if kind is cal.AutoCalibrator:
+        np.testing.assert_array_equal(kind().fit_held_out(logits, y), kind().fit_held_out(plain, y))
+
+
+@pytest.mark.parametrize(
+    ("logits", "words"),
+    [
+        (np.ma.masked_array([[1.0, 2.0]] * 4, [[0, 1]] * 4), "hidden entries"),
+        ([[1.0, 2.0], [1.0]] * 2, "logits"),
+        (np.array([[1.0, 2.0 + 1j]] * 4), "complex"),
+    ],
+)
+def test_logits_that_are_no_array_of_numbers_are_refused(logits, words):
+    for read in (cal.TemperatureScaling().fit, cal.AutoCalibrator().fit_held_out):
+        with pytest.raises(NormexpError, match=words):
+            read(logits, [0, 1, 0, 1])

@@ -35,7 +35,7 @@ def em(log_prob, weight, strength, steps):
 @pytest.mark.parametrize("scale", [0.3, 0.9, 1.0, 1.7])
 def test_no_other_shares_are_likelier(seed, scale):
     log_prob, weight = opinions(seed, scale)
-    share = _shares(log_prob, weight, 1.0)
+    share = _shares(log_prob.T, weight, 1.0)
     assert share.sum() == pytest.approx(1.0)
     assert np.all(share >= 0.0)
     best = likelihood(share, log_prob, weight, 1.0)
@@ -46,14 +46,14 @@ def test_no_other_shares_are_likelier(seed, scale):
 
 def test_the_textbooks_iteration_is_not_there_after_two_hundred_steps():
     log_prob, weight = opinions(0, 0.9)
-    best = likelihood(_shares(log_prob, weight, 1.0), log_prob, weight, 1.0)
+    best = likelihood(_shares(log_prob.T, weight, 1.0), log_prob, weight, 1.0)
     assert likelihood(em(log_prob, weight, 1.0, 200), log_prob, weight, 1.0) < best - 1e-6
 
 
 def test_one_row_and_rows_without_weight():
     log_prob, weight = opinions(3, 1.7, n=5)
-    assert _shares(log_prob[:1], weight[:1], 1.0).sum() == pytest.approx(1.0)
+    assert _shares(log_prob[:1].T, weight[:1], 1.0).sum() == pytest.approx(1.0)
     weight[1:] = 0.0
     np.testing.assert_allclose(
-        _shares(log_prob, weight, 1.0), _shares(log_prob[:1], weight[:1], 1.0), rtol=1e-6, atol=1e-9
+        _shares(log_prob.T, weight, 1.0), _shares(log_prob[:1].T, weight[:1], 1.0), rtol=1e-6, atol=1e-9
     )

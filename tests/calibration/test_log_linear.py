@@ -6,6 +6,7 @@ from sklearn.base import clone
 
 import normexp as nx
 from normexp import calibration as cal
+from normexp.calibration import log_linear
 from normexp.calibration.log_linear import EVENNESS, LogLinearPool, pool_shares, same_method
 from normexp.metrics import log_loss
 from normexp.trusted import TrustedClassifier
@@ -40,6 +41,23 @@ def test_no_other_shares_are_better(seed):
     assert objective(np.full(3, 1 / 3), log_prob, y, weight) > best + 1.0  # equal shares would not do
 
 
+def test_an_eighth_of_many_rows_leads_to_the_shares_of_all(monkeypatch):
+    log_prob, y = opinions(3, n=4000)
+    weight = np.random.default_rng(3).uniform(0.5, 2.0, len(y))
+    every = pool_shares(log_prob, y, weight)
+    monkeypatch.setattr(log_linear, "MANY_ROWS", 1000)
+    found = pool_shares(log_prob, y, weight)
+    assert found.sum() == pytest.approx(1.0)
+    worth = every >= log_linear.LEAST_SHARE
+    assert worth.sum() == 2
+    assert (found[~worth] < log_linear.LEAST_SHARE).all()
+    kept = [one for one, is_worth in zip(log_prob, worth, strict=True) if is_worth]
+    ours, best = (objective(one[worth] / one[worth].sum(), kept, y, weight) for one in (found, every))
+    assert ours <= best + 1e-3
+    eighth = pool_shares([one[::8] for one in log_prob], y[::8], weight[::8])
+    assert np.abs(eighth - every).max() > 3 * np.abs(found - every).max()  # the eighth alone would not do
+
+
 def test_classes_that_are_impossible_stay_so():
     log_prob, y = opinions(2)
     for one in log_prob:
@@ -54,7 +72,8 @@ def test_the_mixture_is_the_mean_of_log_probabilities(rng):
     members = [cal.TemperatureScaling(), cal.VectorScaling(strength=2.0)]
     pool = LogLinearPool(members, [0.25, 0.75]).fit(logits, y)
     parts = [np.asarray(nx.log_softmax(clone(one).fit(logits, y).transform(logits))) for one in members]
-    np.testing.assert_allclose(pool.transform(logits), 0.25 * parts[0] + 0.75 * parts[1], atol=1e-12)
+    mean = nx.log_softmax(0.25 * parts[0] + 0.75 * parts[1])
+    np.testing.assert_allclose(nx.log_softmax(pool.transform(logits)), mean, atol=1e-12)
     again = clone(pool).fit(logits, y)
     np.testing.assert_array_equal(again.transform(logits), pool.transform(logits))
 

@@ -51,7 +51,7 @@ def test_the_optimum_is_that_of_plain_steps_in_float64(strength, weighted):
     u, y = biased(400, 22)
     weight = np.random.default_rng(1).uniform(0.2, 2.0, 400) if weighted else np.ones(400)
     ridge = 2.0 * strength * 22
-    found = fit_affine(u, y, weight, ridge=ridge, ridge_off=ridge * 21)
+    found = fit_affine(np.vstack([np.ones(400), u.T]), y, weight, ridge=ridge, ridge_off=ridge * 21)
     least = reference(u, y, weight, ridge, ridge * 21)
     assert objective(found, u, y, weight, ridge, ridge * 21) - least <= 400 * 2e-6  # a gain is told to 1e-4 of a row
     plain = AffineMap(np.zeros(22), np.ones(22), np.zeros((22, 22)))

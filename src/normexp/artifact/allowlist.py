@@ -35,7 +35,7 @@ NORMEXP: Final = (
     | _of("normexp.calibration.pooling", "PooledCalibrator")
     | _of("normexp.decide.conformal", "ConformalClassifier")
     | _of("normexp.decide.open_set", "OpenSetDetector")
-    | _of("normexp.decide.feature_scores", "Columns RelativeMahalanobis VirtualLogit")
+    | _of("normexp.decide.feature_scores", "Columns Neighbours RelativeMahalanobis VirtualLogit")
     | _of("normexp.decide.selective", "SelectiveClassifier")
     | _of("normexp.trusted.table_classifier", "TableClassifier")
     | _of("normexp.solvers.outcome", "Solution")

@@ -1,17 +1,19 @@
 """The calibrator that is chosen by cross-validation, with "leave it as it is" on the menu."""
 
+import copy
 import math
 import warnings
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from normexp.base.blas_threads import one_blas_thread
 from normexp.base.errors import NormexpWarning
+from normexp.base.plain_arrays import plain_array
 from normexp.calibration.calibrator import Calibrator
 from normexp.calibration.copies import merge_copies
-from normexp.calibration.folds import check_cv, split_folds
+from normexp.calibration.folds import check_cv, side_by_side
 from normexp.calibration.log_linear import LEAST_SHARE, LogLinearPool, pool_shares
 from normexp.calibration.menu import Entry, menu_for
 from normexp.calibration.rows import CalibrationRows, Floats, read_calibration_rows
@@ -120,9 +122,8 @@ class AutoCalibrator(Calibrator):
             )
         _look_for_leak(rows)
         menu = [entry for entry in menu_for(rows) if entry.name in KEEPING or not self.keep_decisions]
-        with one_blas_thread():
-            outside = self._choose_and_fit(menu, rows, n_folds)
-        return Outside(outside.calibrators, outside.fold[place])
+        outside = self._choose_and_fit(menu, rows, n_folds)
+        return outside._replace(fold=outside.fold[place], column=outside.column[place])
 
     def fit_held_out(self, logits: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None) -> Floats:
         """Fit, and return the logits of each row calibrated by a map that was learned without it.
@@ -151,24 +152,41 @@ class AutoCalibrator(Calibrator):
         >>> AutoCalibrator().fit_held_out(3.0 * logits, y).shape
         (2000, 3)
         """
-        rows = read_calibration_rows(logits, y, of="AutoCalibrator.fit_held_out", sample_weight=sample_weight)
+        of = "AutoCalibrator.fit_held_out"
+        z = plain_array(logits, of=of, name="logits")
+        rows = read_calibration_rows(z, y, of=of, sample_weight=sample_weight)
+        with one_blas_thread():
+            return self._held_out(z, rows)
+
+    def _held_out(self, z: NDArray[Any], rows: CalibrationRows) -> Floats:
+        """Fit, and what `fit_held_out` returns."""
         outside = self._fit_outside(self._floored(rows))
-        z = np.asarray(logits)
-        fold = np.zeros(len(z), dtype=np.intp)  # a row of weight 0 was in no fit
-        fold[rows.index] = outside.fold
         out = np.empty(z.shape, dtype=np.float64)
-        for number, one in enumerate(outside.calibrators):
-            one.floor_ = self.floor_
-            out[fold == number] = one.transform(z[fold == number].astype(np.float64, copy=False))
+        fold, column = np.zeros(len(z), dtype=np.intp), np.full(len(z), -1)  # a row of weight 0 was in no fit
+        fold[rows.index], column[rows.index] = outside.fold, outside.column
+        for number, members in enumerate(outside.members):
+            here = (fold == number) & (column < 0)
+            if here.any():
+                one = copy.copy(self.calibrator_)  # the same mixture, of other members
+                if isinstance(one, LogLinearPool):
+                    one.members_ = members
+                else:
+                    one = members[0]
+                one.floor_ = self.floor_
+                out[here] = one.transform(z[here].astype(np.float64, copy=False))
+        if outside.held_out:
+            known = column >= 0
+            out[known] = np.ascontiguousarray(outside.mixture().T)[column[known]]
         return out
 
     def _choose_and_fit(self, menu: list[Entry], rows: CalibrationRows, n_folds: int) -> "Outside":
         """Let some rows choose and all rows fit; returns the fits of the folds."""
-        part, fold = _choosing(rows, n_folds)
-        trials = cross_validate(menu, part, n_folds)
+        part, held, fold, column = _choosing(rows, n_folds)
+        base = part.nll()  # the folds take theirs from there
+        trials = cross_validate(menu, part, held)
         rows.near.update({strength: found for strength, (found, _) in part.temperatures.items()})
+        rows.near_shares.update(part.near_shares)
         total = float(part.weight.sum())
-        base = part.nll()
         base_loss = float(part.weight @ base) / total if np.isfinite(base).all() else math.inf
         chosen = _choose(trials, part.weight)
         self.chosen_ = chosen.entry.name
@@ -178,35 +196,65 @@ class AutoCalibrator(Calibrator):
         members = [trial for trial in trials if trial.entry.name in self.shares_]
         share = [self.shares_[trial.entry.name] for trial in members]
         self.calibrator_ = _mixed([trial.fitted(rows) for trial in members], share)
-        n_fits = len(chosen.outside)
-        return Outside([_mixed([trial.outside[f] for trial in members], share) for f in range(n_fits)], fold)
+        fits = [[trial.outside[f] for trial in members] for f in range(len(held))]
+        held_out = [trial.held_out for trial in members if trial.held_out is not None] if len(members) > 1 else []
+        return Outside(fits, fold, column if held_out else np.full(rows.n_rows, -1), held_out, share)
 
     def _map(self, z: Floats) -> Floats:
         return self.calibrator_.map_block(z)
 
 
 class Outside(NamedTuple):
-    """The chosen calibrator fitted outside each fold, and the fold of each row, (N,)."""
+    """What is chosen or mixed, fitted outside each fold, and the fold of each row, (N,).
 
-    calibrators: list[Calibrator]
+    Where several are mixed, also what each made of the rows that it was judged on, (K, n), and the column of each row
+    there, -1 for others.
+    """
+
+    members: list[list[Calibrator]]
     fold: NDArray[np.intp]
+    column: NDArray[np.intp]
+    held_out: list[NDArray[np.float32]]
+    share: list[float]
+
+    def mixture(self) -> NDArray[np.float32]:
+        """Logits of the mixture for the rows that chose it, (K, n)."""
+        mixed = self.share[0] * self.held_out[0]
+        for share, one in zip(self.share[1:], self.held_out[1:], strict=True):
+            mixed += share * one
+        return mixed
 
 
-def _choosing(rows: CalibrationRows, n_folds: int) -> tuple[CalibrationRows, NDArray[np.intp]]:
-    """The rows that choose, each class in its share, and the fold of each row: the others were in no fold's fit."""
+class _Choosing(NamedTuple):
+    """The rows that choose, each class in its share, and where each fold stands among them.
+
+    With them the fold of each row, and its place among those that choose or -1; rows that do not choose were in no
+    fold's fit.
+    """
+
+    rows: CalibrationRows
+    held: list[slice]
+    fold: NDArray[np.intp]
+    place: NDArray[np.intp]
+
+
+def _choosing(rows: CalibrationRows, n_folds: int) -> _Choosing:
+    """Draw them."""
     n, k = rows.n_rows, rows.n_classes
     enough = max(CHOICE_ROWS, min(CHOICE_ROWS_A_NUMBER * k * (k + 1), max(CHOICE_ELEMENTS // k, 10 * k)))
-    fold = np.arange(n) % min(n, n_folds)
     if n <= enough:
-        chosen, part = np.arange(n), rows
+        chosen = np.arange(n)
     else:
         order = np.random.default_rng(1).permutation(n)
         order = order[np.argsort(rows.target[order], kind="stable")]
         chosen = np.sort(order[(np.arange(enough) * n) // enough])
-        part = rows.take(chosen)
-    for number, (_, held) in enumerate(split_folds(part.target, n_folds)):
-        fold[chosen[held]] = number
-    return part, fold
+    order, held = side_by_side(rows.target[chosen], n_folds)
+    chosen = chosen[order]
+    fold, place = np.arange(n) % len(held), np.full(n, -1)
+    for number, here in enumerate(held):
+        fold[chosen[here]] = number
+    place[chosen] = np.arange(chosen.size)
+    return _Choosing(rows.take(chosen), held, fold, place)
 
 
 def _mixed(members: list[Calibrator], share: list[float]) -> Calibrator:
@@ -216,15 +264,15 @@ def _mixed(members: list[Calibrator], share: list[float]) -> Calibrator:
 
 def _shares(trials: list[Trial], chosen: Trial, rows: CalibrationRows) -> dict[str, float]:
     """The kinds in the pool and the share of each; the chosen one alone where no pool can be made."""
-    place = np.arange(rows.n_rows), rows.target
+    truth = rows.target, np.arange(rows.n_rows)
     log_prob = [trial.held_out for trial in trials if trial.held_out is not None]
     if (
         not log_prob
-        or all(trial.start is None for trial in trials)
-        or not all(np.isfinite(one[place]).all() for one in log_prob)
+        or all(trial.near is None for trial in trials)
+        or not all(np.isfinite(one[truth]).all() for one in log_prob)
     ):
         return {chosen.entry.name: 1.0}
-    share = pool_shares(log_prob, rows.target, rows.weight)
+    share = pool_shares([one.T for one in log_prob], rows.target, rows.weight)
     share = np.where(share >= LEAST_SHARE, share, 0.0)
     share /= share.sum()
     return {trial.entry.name: float(w) for trial, w in zip(trials, share, strict=True) if w > 0.0}

@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
+from normexp.base.blas_threads import one_blas_thread
 from normexp.calibration.rows import CalibrationRows, Floats, read_calibration_rows, read_logits
 from normexp.metrics.door import BLOCK_ELEMENTS
 from normexp.ops import log_softmax, softmax
@@ -15,6 +16,8 @@ from normexp.ops import log_softmax, softmax
 
 class Calibrator(BaseEstimator, ABC):
     """Abstract: `fit`, `transform` and `predict_proba` stand here; a method says how to fit rows and map a block."""
+
+    floor_: float | None
 
     def fit(self, logits: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None) -> Self:
         """Learn the map from rows whose classes are known and that the model was not trained on.
@@ -48,7 +51,14 @@ class Calibrator(BaseEstimator, ABC):
 
     def fit_rows(self, rows: CalibrationRows, /) -> Self:
         """Learn the map from rows that have passed the door."""
-        self._fit(self._floored(rows))
+        with one_blas_thread():
+            self._fit(self._floored(rows))
+        return self
+
+    def fit_raised(self, rows: CalibrationRows, /) -> Self:
+        """Learn the map from rows of which none happened that was given probability 0: its zeros are raised already."""
+        self.n_classes_, self.floor_ = rows.n_classes, None
+        self._fit(rows)
         return self
 
     def transform(self, logits: ArrayLike) -> NDArray[Any]:
@@ -69,6 +79,10 @@ class Calibrator(BaseEstimator, ABC):
     def map_block(self, z: Floats, /) -> Floats:
         """Calibrated logits of a block of checked rows, (B, K)."""
         return self._map(z if self.floor_ is None else raised(z, self.floor_))
+
+    def map_columns(self, z: Floats, /) -> Floats:
+        """The same of rows that lie class by class, (K, B), and have no zeros to be raised; may be z itself."""
+        return np.ascontiguousarray(self._map(np.ascontiguousarray(z.T)).T)
 
     def see(self, z: NDArray[Any], /) -> None:
         """Look at all rows that are about to be transformed."""

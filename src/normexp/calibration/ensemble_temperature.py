@@ -7,12 +7,13 @@ from scipy.optimize import nnls
 
 from normexp.base.checks import check_number
 from normexp.calibration.calibrator import Calibrator
+from normexp.calibration.columns import normalise, true_log_prob
 from normexp.calibration.rows import CalibrationRows, Floats
 from normexp.calibration.temperature import fit_temperature
-from normexp.ops import cross_entropy, log_softmax
+from normexp.ops import log_softmax
 
 MOST_STEPS: Final = 100  # half a dozen are enough
-TOLERANCE: Final = 1e-12  # nats a row that a step can still gain
+TOLERANCE: Final = 1e-11  # nats a row that a step can still gain
 
 
 class EnsembleTemperatureScaling(Calibrator):
@@ -57,45 +58,56 @@ class EnsembleTemperatureScaling(Calibrator):
     def _fit(self, rows: CalibrationRows) -> None:
         strength = check_number(self.shrinkage, of="EnsembleTemperatureScaling", name="shrinkage", low=1e-9)
         self.temperature_, _ = fit_temperature(rows, strength)
-        log_prob = np.empty((rows.n_rows, 3))
-        for block, z in rows.blocks():
-            target = rows.target[block]
-            log_prob[block, 0] = -cross_entropy(z / self.temperature_, target, reduction="none")
-            log_prob[block, 1] = -cross_entropy(z, target, reduction="none")
-            log_prob[block, 2] = -np.log(rows.n_classes)
-        self.weight_ = _shares(log_prob, rows.weight, strength)
+        log_prob = np.empty((3, rows.n_rows))
+        for block, z in rows.column_blocks():
+            log_prob[0, block] = true_log_prob(z / self.temperature_, rows.target[block])
+        log_prob[1] = -rows.nll()
+        log_prob[2] = -np.log(rows.n_classes)
+        self.weight_ = _shares(log_prob, rows.weight, strength, rows.near_shares.get(strength))
+        rows.near_shares[strength] = self.weight_
 
     def _map(self, z: Floats) -> Floats:
-        tempered = np.asarray(log_softmax(z, temperature=self.temperature_))
-        given = np.asarray(log_softmax(z))
+        tempered = np.asarray(log_softmax(z / self.temperature_))
+        return self._mixed(tempered, np.asarray(log_softmax(z)), z.shape[1])
+
+    def map_columns(self, z: Floats, /) -> Floats:
+        """The same of rows that lie class by class."""
+        return self._mixed(normalise(z / self.temperature_), normalise(z.copy()), len(z))
+
+    def _mixed(self, tempered: Floats, given: Floats, n_classes: int) -> Floats:
+        """Log-probabilities of the mixture, in the memory of the first; 0 stays 0."""
+        impossible = np.isneginf(given)
         with np.errstate(divide="ignore"):
             log_weight = np.log(self.weight_)
-        out = np.logaddexp(tempered + log_weight[0], given + log_weight[1])
-        out = np.logaddexp(out, log_weight[2] - np.log(z.shape[1]))
-        out[np.isneginf(z)] = -np.inf
-        return np.asarray(out)
+        tempered += log_weight[0]
+        if self.weight_[1] > 0.0:
+            np.logaddexp(tempered, given + log_weight[1], out=tempered)
+        if self.weight_[2] > 0.0:
+            np.logaddexp(tempered, log_weight[2] - np.log(n_classes), out=tempered)
+            tempered[impossible] = -np.inf
+        return tempered
 
 
-def _shares(log_prob: Floats, weight: Floats, strength: float) -> Floats:
+def _shares(log_prob: Floats, weight: Floats, strength: float, start: Floats | None = None) -> Floats:
     """Mixture weights of greatest likelihood: Newton steps, each a least-squares problem of shares not below 0.
 
     With the total weight as the price of each unit of share the best shares sum to 1 by themselves.
     """
-    relative = np.exp(log_prob - log_prob.max(axis=1, keepdims=True))
-    share = np.array([0.8, 0.1, 0.1])
+    relative = np.exp(log_prob - log_prob.max(axis=0))
+    share = np.array([0.8, 0.1, 0.1]) if start is None else start
     total = float(weight.sum()) + strength
 
-    def price(share: Floats) -> float:
+    def price(share: Floats, likelihood: Floats) -> float:
         with np.errstate(divide="ignore"):
-            likelihood = float(weight @ np.log(relative @ share)) + strength * float(np.log(share[0]))
-        return total * float(share.sum()) - likelihood
+            logs = float(weight @ np.log(likelihood)) + strength * float(np.log(share[0]))
+        return total * float(share.sum()) - logs
 
-    now = price(share)
+    now = price(share, likelihood := share @ relative)
     for _ in range(MOST_STEPS):
-        ratio = relative / (relative @ share)[:, None]
-        slope = total - weight @ ratio
+        ratio = relative / likelihood
+        slope = total - ratio @ weight
         slope[0] -= strength / share[0]
-        bend = (ratio * weight[:, None]).T @ ratio
+        bend = (ratio * weight) @ ratio.T
         bend[0, 0] += strength / share[0] ** 2
         np.einsum("ii->i", bend)[:] += 1e-10 * total  # tempered and given are one where the temperature is 1
         lower = np.linalg.cholesky(bend)
@@ -104,7 +116,9 @@ def _shares(log_prob: Floats, weight: Floats, strength: float) -> Floats:
         if promise <= TOLERANCE * total:
             break
         length = 1.0
-        while not (after := price(share + length * step)) <= now - 0.1 * length * promise:
+        while not (after := price(share + length * step, likelihood := (share + length * step) @ relative)) <= (
+            now - 0.1 * length * promise
+        ):
             length *= 0.5
             if length < 1e-8:
                 return np.asarray(share / share.sum())

@@ -34,6 +34,10 @@ class Identity(Calibrator):
     def _map(self, z: Floats) -> Floats:
         return z
 
+    def map_columns(self, z: Floats, /) -> Floats:
+        """Those of rows that lie class by class."""
+        return z
+
 
 class Entry(NamedTuple):
     """One kind of calibrator.
@@ -56,24 +60,24 @@ class Entry(NamedTuple):
 def menu_for(rows: CalibrationRows, /) -> list[Entry]:
     """The kinds that suit so many rows and classes; identity first."""
     n, k = rows.n_rows, rows.n_classes
-    identity = Entry("identity", (1.0,), lambda r, _: [Identity().fit_rows(r)])
+    identity = Entry("identity", (1.0,), lambda r, _: [Identity().fit_raised(r)])
     if n < FEWEST_ROWS:
         return [identity]
     entries = [
         identity,
-        Entry("temperature", (1.0,), lambda r, v: [TemperatureScaling(shrinkage=s).fit_rows(r) for s in v]),
+        Entry("temperature", (1.0,), lambda r, v: [TemperatureScaling(shrinkage=s).fit_raised(r) for s in v]),
     ]
     if k == 2:
-        entries.append(Entry("beta", (1.0, 8.0), lambda r, v: [BetaScaling(shrinkage=s).fit_rows(r) for s in v]))
+        entries.append(Entry("beta", (1.0, 8.0), lambda r, v: [BetaScaling(shrinkage=s).fit_raised(r) for s in v]))
         entries.append(
-            Entry("quadratic", (1.0, 8.0), lambda r, v: [QuadraticScaling(shrinkage=s).fit_rows(r) for s in v])
+            Entry("quadratic", (1.0, 8.0), lambda r, v: [QuadraticScaling(shrinkage=s).fit_raised(r) for s in v])
         )
         if n >= ROWS_FOR_ISOTONIC:
             entries.append(
-                Entry("isotonic", (4.0, 16.0), lambda r, v: [IsotonicScaling(shrinkage=s).fit_rows(r) for s in v])
+                Entry("isotonic", (4.0, 16.0), lambda r, v: [IsotonicScaling(shrinkage=s).fit_raised(r) for s in v])
             )
     elif k > 2:
-        entries.append(Entry("ensemble_temperature", (1.0,), lambda r, _: [EnsembleTemperatureScaling().fit_rows(r)]))
+        entries.append(Entry("ensemble_temperature", (1.0,), lambda r, _: [EnsembleTemperatureScaling().fit_raised(r)]))
         if n >= ENTRY_ROWS_A_CLASS * k and n * k <= MOST_VECTOR_ELEMENTS:
             entries.append(Entry("vector", STRENGTHS, _one_by_one(VectorScaling)))
             if k <= MOST_MATRIX_CLASSES and n * k * k <= MOST_MATRIX_WORK:
@@ -85,4 +89,4 @@ def _one_by_one(
     method: type[VectorScaling] | type[StructuredMatrixScaling], /
 ) -> Callable[[CalibrationRows, tuple[float, ...]], Sequence[Calibrator]]:
     """Fit each strength by itself; the choice among them is made by shared work (`trials`)."""
-    return lambda rows, strengths: [method(strength=s).fit_rows(rows) for s in strengths]
+    return lambda rows, strengths: [method(strength=s).fit_raised(rows) for s in strengths]

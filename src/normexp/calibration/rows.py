@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from normexp.base.errors import DtypeError, NormexpWarning, RangeError, ShapeError
+from normexp.base.plain_arrays import KINDS, plain_array
 from normexp.metrics.door import BLOCK_ELEMENTS, NAMED_ROWS, name_rows, read_target, read_weight
 from normexp.ops import cross_entropy
 
@@ -38,6 +39,12 @@ class CalibrationRows:
         What ``fit_temperature`` found for a strength: four methods begin with it.
     near : dict of float to float
         Temperatures of the rows that these are part of: the search begins there.
+    near_shares : dict of float to ndarray, shape (3,)
+        Shares that ``EnsembleTemperatureScaling`` found for a strength, of rows like these.
+    losses : list of ndarray, shape (N,)
+        Log loss of each row as it came, once it is known.
+    columns : list of ndarray, each (K, n)
+        The logits of all rows in use, class by class, where somebody holds them.
     """
 
     logits: NDArray[Any]
@@ -46,6 +53,9 @@ class CalibrationRows:
     weight: Floats
     temperatures: dict[float, tuple[float, int]] = field(default_factory=dict, init=False, repr=False, compare=False)
     near: dict[float, float] = field(default_factory=dict, init=False, repr=False, compare=False)
+    near_shares: dict[float, Floats] = field(default_factory=dict, init=False, repr=False, compare=False)
+    losses: list[Floats] = field(default_factory=list, init=False, repr=False, compare=False)
+    columns: list[Floats] = field(default_factory=list, init=False, repr=False, compare=False)
 
     @property
     def n_rows(self) -> int:
@@ -61,6 +71,8 @@ class CalibrationRows:
         """Some of the rows, without a copy of their logits."""
         part = type(self)(self.logits, self.index[chosen], self.target[chosen], self.weight[chosen])
         part.near.update(self.near)
+        part.near_shares.update(self.near_shares)
+        part.losses.extend(one[chosen] for one in self.losses)
         part.near.update({strength: found for strength, (found, _) in self.temperatures.items()})
         return part
 
@@ -71,22 +83,34 @@ class CalibrationRows:
             block = slice(start, min(start + step, self.n_rows))
             yield block, self.logits[self.index[block]].astype(np.float64, copy=False)
 
+    def column_blocks(self) -> Iterator[tuple[slice, Floats]]:
+        """The same class by class, (K, n); to be read only."""
+        start = 0
+        for z in self.columns:
+            yield slice(start, start + z.shape[1]), z
+            start += z.shape[1]
+        if not self.columns:
+            for block, rows in self.blocks():
+                yield block, np.ascontiguousarray(rows.T)
+
     def dense(self) -> Floats:
         """Logits of all rows in use, (N, K), as a new array."""
         return np.array(self.logits[self.index], dtype=np.float64)
 
     def nll(self) -> Floats:
         """Log loss of each row as it came, (N,)."""
-        out = np.empty(self.n_rows)
-        for block, z in self.blocks():
-            out[block] = cross_entropy(z, self.target[block], reduction="none")
-        return out
+        if not self.losses:
+            out = np.empty(self.n_rows)
+            for block, z in self.blocks():
+                out[block] = cross_entropy(z, self.target[block], reduction="none")
+            self.losses.append(out)
+        return self.losses[0]
 
 
 def read_logits(logits: ArrayLike, *, of: str, n_classes: int | None = None) -> NDArray[Any]:
     """Logits as a floating array (N, K) in which every row can be made probabilities; N may be 0."""
-    z = np.asarray(logits)
-    if z.dtype.kind not in "biuf":
+    z = plain_array(logits, of=of, name="logits")
+    if z.dtype.kind not in KINDS:
         raise DtypeError(f"{of}: logits have dtype {z.dtype}; numbers would be right.")
     if z.dtype not in (np.float32, np.float64):
         z = z.astype(np.float32 if z.dtype == np.float16 else np.float64)
@@ -164,7 +188,8 @@ def shared_rows(logits: ArrayLike, other: ArrayLike, /) -> int:
     >>> shared_rows([[1.0, 2.0], [3.0, 4.0]], [[3.0, 4.0], [5.0, 6.0], [3.0, 4.0]])
     2
     """
-    first, second = np.asarray(logits), np.asarray(other)
+    first = plain_array(logits, of="shared_rows", name="logits")
+    second = plain_array(other, of="shared_rows", name="other")
     if first.ndim != 2 or second.ndim != 2 or first.shape[1] != second.shape[1]:
         raise ShapeError(
             f"shared_rows: the arrays have shapes {first.shape} and {second.shape}; two matrices with the same "

@@ -1,22 +1,26 @@
 """Vector and structured matrix scaling: a temperature, then a ridge-penalised affine map of the log-probabilities."""
 
 import copy
-from typing import Final, Self
+from collections.abc import Sequence
+from typing import Any, Final, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
-from normexp.base.blas_threads import one_blas_thread
 from normexp.base.checks import check_number
 from normexp.calibration.affine import AffineMap, fit_affine
-from normexp.calibration.affine_folds import AffineFolds, FoldViews, search
+from normexp.calibration.affine_folds import AffineFolds, climb, search
+from normexp.calibration.affine_steps import DECREMENT_TOLERANCE, Metric
 from normexp.calibration.calibrator import Calibrator
-from normexp.calibration.folds import check_cv, split_folds
+from normexp.calibration.fold_views import FoldViews, at_temperature
+from normexp.calibration.folds import check_cv, side_by_side
 from normexp.calibration.rows import CalibrationRows, Floats
 from normexp.calibration.temperature import fit_temperature
-from normexp.ops import cross_entropy, log_softmax
+from normexp.ops import log_softmax
 
 STRENGTHS: Final = (16.0, 4.0, 1.0, 0.25, 0.0625)
 """Multiples of the published penalty, from strong to weak; few rows want the first, many the last."""
+NEARLY: Final = 1e-6  # nats in the sum over all rows that the fit of a chosen method may leave
 
 
 class _StructuredScaling(Calibrator):
@@ -36,12 +40,14 @@ class _StructuredScaling(Calibrator):
         one.keep(strength, affine)
         return one
 
-    def fit_near(self, rows: CalibrationRows, strength: float, start: AffineMap, /) -> Self:
-        """A copy fitted with one strength, from a map that is near."""
+    def fit_near(
+        self, rows: CalibrationRows, strength: float, start: AffineMap, metric: Metric | None = None, /
+    ) -> Self:
+        """A copy fitted with one strength, from a map that is near, with second derivatives that are near."""
         one = copy.copy(self)
         one.strength = strength
-        u = one.prepare(rows)
-        one.keep(strength, _fitted(u, rows, strength, full=self._full, start=start))
+        x = one.prepare(rows)
+        one.keep(strength, _fitted(x, rows, strength, full=self._full, start=start, metric=metric, tolerance=NEARLY))
         return one
 
     def _fit(self, rows: CalibrationRows) -> None:
@@ -49,23 +55,24 @@ class _StructuredScaling(Calibrator):
         if self.strength is not None:
             check_number(self.strength, of=of, name="strength", low=1e-9)
         n_folds = check_cv(self.cv, of=of)
-        u = self.prepare(rows)
+        x = self.prepare(rows)
         if self.strength is not None:
-            self.keep(float(self.strength), _fitted(u, rows, float(self.strength), full=self._full))
+            self.keep(float(self.strength), _fitted(x, rows, float(self.strength), full=self._full))
             return
-        with one_blas_thread():
-            strength, start = _chosen(rows, n_folds, full=self._full)
-        self.keep(strength, _fitted(u, rows, strength, full=self._full, start=start))
+        strength, start = _chosen(rows, n_folds, full=self._full)
+        self.keep(strength, _fitted(x, rows, strength, full=self._full, start=start))
 
     def prepare(self, rows: CalibrationRows) -> Floats:
-        """Fit the temperature and return the log-probabilities that the affine map reads."""
+        """Fit the temperature and return what the affine map reads: 1 and log-probabilities, (K + 1, N)."""
         self.n_classes_, self.floor_ = rows.n_classes, getattr(self, "floor_", None)
         self.temperature_, _ = fit_temperature(rows, 1.0)
-        u = np.asarray(log_softmax(rows.dense(), temperature=self.temperature_))
-        finite = np.isfinite(u)
-        self.bottom_ = float(u[finite].min())
-        u[~finite] = self.bottom_
-        return u
+        x = at_temperature(np.concatenate([z for _, z in rows.column_blocks()], axis=1), self.temperature_)
+        self.bottom_ = float(x.min())
+        if not np.isfinite(self.bottom_):
+            finite = np.isfinite(x)
+            self.bottom_ = float(x[finite].min())
+            x[~finite] = self.bottom_
+        return x
 
     def keep(self, strength: float, affine: AffineMap) -> None:
         """Set the fitted attributes of the map."""
@@ -74,13 +81,18 @@ class _StructuredScaling(Calibrator):
         self.matrix_ = np.diag(affine.scale) if affine.matrix is None else affine.matrix.T + np.diag(affine.scale)
 
     def _map(self, z: Floats) -> Floats:
-        impossible = np.isneginf(z)
-        u = np.asarray(log_softmax(z, temperature=self.temperature_))
-        if impossible.any():
-            u[impossible] = self.bottom_
+        return self.of_tempered(np.asarray(log_softmax(z / self.temperature_)))
+
+    def of_tempered(self, u: Floats, /) -> Floats:
+        """Logits of rows of log-probabilities at the temperature, (B, K)."""
+        impossible = np.isneginf(u)
+        some = bool(impossible.any())
+        if some:
+            u = np.where(impossible, self.bottom_, u)
         out = u @ self.matrix_.T if self._full else u * self.scale_
         out += self.bias_
-        out[impossible] = -np.inf
+        if some:
+            out[impossible] = -np.inf
         return np.asarray(out)
 
 
@@ -156,10 +168,10 @@ class StructuredMatrixScaling(_StructuredScaling):
     The data's part grows with the rows and the penalty does not, so many rows may use the whole matrix and few get
     little more than a temperature. The published method has s = 1; the best strength depends on the problem.
 
-    Cost: up to K = 32 one Hessian, N K^2 (K + 1)^2 multiplications, tells by its parts in the folds what each strength
-    promises; the best one, and others only where the promise was wrong, is then fitted from the optimum of all rows in
-    some passes for each fold. Beyond, some tens of products of N x K with K x K for each strength that is tried and
-    each fold; up to K of some hundred.
+    Cost: up to K = 32 one Hessian, N K^2 (K + 1)^2 multiplications for N rows, thinned out where they are more than
+    twenty for each unknown, tells by its parts in the folds what each strength promises; the best one, and others only
+    where the promise was wrong, is then fitted from the optimum of all rows in some passes for each fold. Beyond, some
+    tens of products of N x K with K x K for each strength that is tried and each fold; up to K of some hundred.
 
     References
     ----------
@@ -184,31 +196,45 @@ class StructuredMatrixScaling(_StructuredScaling):
 
 
 def _fitted(
-    u: Floats, rows: CalibrationRows, strength: float, *, full: bool, start: AffineMap | None = None
+    x: Floats,
+    rows: CalibrationRows,
+    strength: float,
+    *,
+    full: bool,
+    start: AffineMap | None = None,
+    metric: Metric | None = None,
+    tolerance: float = DECREMENT_TOLERANCE,
 ) -> AffineMap:
     """The map for one strength."""
     ridge = 2.0 * strength * rows.n_classes
     off = ridge * (rows.n_classes - 1) if full else None
-    return fit_affine(u, rows.target, rows.weight, ridge=ridge, ridge_off=off, start=start)
+    return fit_affine(
+        x, rows.target, rows.weight, ridge=ridge, ridge_off=off, start=start, metric=metric, tolerance=tolerance
+    )
 
 
 def _chosen(rows: CalibrationRows, n_folds: int, *, full: bool) -> tuple[float, AffineMap]:
     """The strength with the least cross-validated log loss, and its map on all rows."""
-    folds = split_folds(rows.target, n_folds)
-    views = FoldViews(rows, folds, [rows.take(kept) for kept, _ in folds])
+    order, folds = side_by_side(rows.target, n_folds)
+    sorted_rows = rows.take(order)
+    views = FoldViews(sorted_rows, folds)
     fits = AffineFolds(views, full=full)
-    held = [views.of_fold(f, out) for f, (_, out) in enumerate(folds)]
+    truths = [(sorted_rows.target[held], sorted_rows.weight[held]) for held in folds]
+    tempered = [views.of_fold(f)[1:, held] for f, held in enumerate(folds)]
     maps: dict[int, AffineMap] = {}
 
-    def loss(f: int, logits: Floats) -> float:
-        nll = np.asarray(cross_entropy(logits, rows.target[folds[f][1]], reduction="none"))
-        return float(rows.weight[folds[f][1]] @ nll)
+    def loss(log_prob: Sequence[NDArray[Any]]) -> float:
+        return -sum(
+            float(weight @ one[target, np.arange(target.size)])
+            for one, (target, weight) in zip(log_prob, truths, strict=True)
+        )
 
-    tempered = sum(loss(f, u) for f, u in enumerate(held))
+    before = loss(tempered)
 
     def gain_of(place: int) -> float:
-        maps[place], outside = fits.fit(STRENGTHS[place])
-        return tempered - sum(loss(f, one.apply(u)) for f, (one, u) in enumerate(zip(outside, held, strict=True)))
+        found = fits.fit(STRENGTHS[place])
+        maps[place] = found.whole
+        return before - loss(found.held_out)
 
-    best = search(STRENGTHS, fits.promises(STRENGTHS) if fits.problem.newton else [], gain_of)
+    best = search(STRENGTHS, climb(STRENGTHS, fits.promise) if fits.problem.newton else [], gain_of)
     return STRENGTHS[best], maps[best]

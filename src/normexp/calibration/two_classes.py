@@ -1,11 +1,9 @@
 """Quadratic and beta scaling: three numbers that map the log-odds of two classes."""
 
-from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
 from scipy.special import expit
 
 from normexp.base.checks import check_number
@@ -13,6 +11,9 @@ from normexp.base.errors import ShapeError
 from normexp.calibration.calibrator import Calibrator
 from normexp.calibration.rows import CalibrationRows, Floats
 
+MOST_STEPS: Final = 100  # half a dozen are enough
+TOLERANCE: Final = 1e-12  # nats a row that a step can still gain
+LEAST_LENGTH: Final = 1e-8  # of a step: rounding hides what a shorter one gains
 FARTHEST: Final = 700.0  # log-odds beyond this are a probability of 0 or 1 in float64
 
 
@@ -61,7 +62,7 @@ class QuadraticScaling(Calibrator):
         self.unit_ = float(np.sqrt(rows.weight @ (s * s) / rows.weight.sum())) or 1.0
         v = s / self.unit_
         shift = _ridge_logistic(
-            np.column_stack([np.ones_like(v), v, v * v]), s, rows, penalty=np.full(3, strength), bounds=None
+            np.stack([np.ones_like(v), v, v * v]), s, rows, strength=strength, low=np.full(3, -np.inf)
         )
         self.coef_ = shift + np.array([0.0, self.unit_, 0.0])
         self.ends_ = _rising_part(self.coef_, float(v.min()), float(v.max()))
@@ -113,11 +114,11 @@ class BetaScaling(Calibrator):
     def _fit(self, rows: CalibrationRows) -> None:
         strength = check_number(self.shrinkage, of="BetaScaling", name="shrinkage", low=1e-9)
         s = _log_odds(rows.dense(), "BetaScaling.fit")
-        features = np.column_stack([-np.logaddexp(0.0, -s), np.logaddexp(0.0, s), np.ones_like(s)])
-        size = np.sqrt(rows.weight @ (features * features) / rows.weight.sum())
+        features = np.stack([-np.logaddexp(0.0, -s), np.logaddexp(0.0, s), np.ones_like(s)])
+        size = np.sqrt((features * features) @ rows.weight / rows.weight.sum())
         size[size == 0.0] = 1.0
-        bounds = [(-size[0], None), (-size[1], None), (None, None)]
-        shift = _ridge_logistic(features / size, s, rows, penalty=np.full(3, strength), bounds=bounds)
+        low = np.array([-size[0], -size[1], -np.inf])
+        shift = _ridge_logistic(features / size[:, None], s, rows, strength=strength, low=low)
         self.coef_ = shift / size + np.array([1.0, 1.0, 0.0])
 
     def _map(self, z: Floats) -> Floats:
@@ -145,27 +146,47 @@ def _as_logits(s: Floats, z: Floats) -> Floats:
     return out
 
 
-def _ridge_logistic(
-    features: Floats,
-    offset: Floats,
-    rows: CalibrationRows,
-    *,
-    penalty: Floats,
-    bounds: Sequence[tuple[float | None, float | None]] | None,
-) -> Floats:
-    """Coefficients that minimise sum w nll(offset + features @ theta) + penalty/2 theta^2."""
+def _ridge_logistic(features: Floats, offset: Floats, rows: CalibrationRows, *, strength: float, low: Floats) -> Floats:
+    """Coefficients, none below `low`, that minimise sum w nll(offset + theta @ features) + strength/2 theta^2.
+
+    Newton's method; an unknown that stands at its bound and would leave it is held there (Bertsekas (1982), "Projected
+    Newton methods", SIAM J. Control and Optimization 20).
+    """
     sign: NDArray[np.float64] = np.where(rows.target == 1, 1.0, -1.0)
-    total = float(rows.weight.sum())
+    signed, least = sign * features, TOLERANCE * float(rows.weight.sum())
 
-    def objective(theta: Floats) -> tuple[float, Floats]:
-        margin = sign * (offset + features @ theta)
-        value = rows.weight @ np.logaddexp(0.0, -margin) + 0.5 * penalty @ (theta * theta)
-        slope = features.T @ (-rows.weight * sign * expit(-margin)) + penalty * theta
-        return float(value) / total, slope / total
+    def at(theta: Floats) -> tuple[float, Floats, Floats]:
+        margin = sign * offset + theta @ signed
+        wrong = expit(-margin)
+        value = rows.weight @ np.logaddexp(0.0, -margin) + 0.5 * strength * theta @ theta
+        slope = strength * theta - signed @ (rows.weight * wrong)
+        bend = (signed * (rows.weight * wrong * (1.0 - wrong))) @ signed.T + strength * np.eye(theta.size)
+        return float(value), slope, bend
 
-    options: Any = {"maxiter": 500, "ftol": 1e-13, "gtol": 1e-8}
-    found = minimize(objective, np.zeros(3), jac=True, method="L-BFGS-B", bounds=bounds, options=options)
-    return np.asarray(found.x, dtype=np.float64)
+    theta = np.zeros(len(features))
+    value, slope, bend = at(theta)
+    for _ in range(MOST_STEPS):
+        step, free = np.zeros(theta.size), (theta > low) | (slope < 0.0)
+        for _ in range(theta.size):
+            step[:] = 0.0
+            step[free] = np.linalg.solve(bend[np.ix_(free, free)], slope[free])
+            leaving = free & (theta <= low) & (step > 0.0)
+            if not leaving.any():
+                break
+            free &= ~leaving
+        if float(slope @ step) <= least:
+            break
+        length = 1.0
+        while True:
+            following = np.maximum(theta - length * step, low)
+            found = at(following)
+            if found[0] <= value - 0.1 * max(float(slope @ (theta - following)), 0.0):
+                break
+            length *= 0.5
+            if length < LEAST_LENGTH:
+                return theta
+        theta, (value, slope, bend) = following, found
+    return theta
 
 
 def _rising_part(coef: Floats, low: float, high: float) -> tuple[float, float]:
