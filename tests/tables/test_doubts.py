@@ -76,3 +76,27 @@ def test_columns_that_tell_no_row_from_another_are_told(columns, start):
 
 def test_one_column_that_differs_is_enough():
     assert told(a=["1"] * 60, b=["x", "y"] * 30) == []
+
+
+def test_running_text_that_is_read_as_a_category_is_told():
+    says = [f"a friend of mine told me {i} times to see it" for i in range(60)]
+    (sentence,) = told(said=says)
+    assert sentence.startswith("the column 'said' holds running text, 11 words in the middle one of its rows")
+    assert "--text said" in sentence
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda i: f"{i} Rue de la Paix, Paris",  # an address
+        lambda i: ["not at all or hardly ever to me", "more often than not in my own eyes"][i % 2],  # long answers
+        lambda i: "" if i % 2 else ["red", "dark red"][i % 3 == 0],
+    ],
+)
+def test_addresses_and_answers_are_no_running_text(write):
+    assert told(said=[write(i) for i in range(60)]) == []
+
+
+def test_running_text_that_is_named_is_in_order():
+    rows = pl.DataFrame({"said": [f"a friend of mine told me {i} times to see it" for i in range(60)]})
+    assert doubts(rows, Schema("table", columns=(Column("said", "text"),), text=("said",))) == []

@@ -9,7 +9,7 @@ from sklearn.datasets import load_breast_cancer, load_digits, load_wine
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression, Perceptron
-from sklearn.model_selection import GroupKFold, StratifiedKFold
+from sklearn.model_selection import GroupKFold, StratifiedKFold, train_test_split
 from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
@@ -20,8 +20,9 @@ import normexp as nx
 from contract import checks_of
 from normexp import metrics
 from normexp.base.errors import NormexpError, NormexpWarning
-from normexp.calibration import TemperatureScaling
+from normexp.calibration import AutoCalibrator, EnsembleTemperatureScaling, TemperatureScaling, VectorScaling
 from normexp.trusted.adjusting import adjusted, fit_adjusters
+from normexp.trusted.reporting import promises
 
 QUICK = {"calibrate": "temperature", "cv": 3}
 
@@ -151,12 +152,73 @@ def test_class_weights_are_undone(base):
     assert not nx.TrustedClassifier(**QUICK).fit(X, y).moved_
 
 
+class Leaning(ClassifierMixin, BaseEstimator):
+    """A logistic regression that prefers its first class, as a strong penalty on rare words does."""
+
+    def __init__(self, lean=1.0, sharp=1.0):
+        self.lean = lean
+        self.sharp = sharp
+
+    def fit(self, X, y):
+        self.model_ = LogisticRegression().fit(X, y)
+        self.classes_ = self.model_.classes_
+        return self
+
+    def decision_function(self, X):
+        logits = self.sharp * self.model_.decision_function(X)
+        logits[:, 0] += self.lean
+        return logits
+
+
+@pytest.mark.parametrize("calibrate", ["temperature", AutoCalibrator(keep_decisions=True)], ids=["named", "keeping"])
+@pytest.mark.parametrize("sharp", [1.0, 0.5], ids=["right", "timid"])
+def test_a_class_that_is_named_too_often_without_weights_is_set_right(calibrate, sharp):
+    X, y = clouds(3000, [50, 30, 20])
+    new, truth = clouds(20_000, [50, 30, 20], seed=1)
+    share = np.bincount(truth) / len(truth)
+    model = nx.TrustedClassifier(Leaning(sharp=sharp), calibrate=calibrate, cv=3).fit(X, y)
+    assert model.matched_
+    assert not model.moved_  # no weights, no resampling
+    prob = model.predict_proba(new)
+    np.testing.assert_allclose(prob.mean(axis=0), share, atol=0.012)
+    left = nx.TrustedClassifier(Leaning(sharp=sharp), calibrate=None, cv=3).fit(X, y)
+    assert np.abs(left.predict_proba(new).mean(axis=0) - share).max() > 0.05  # what is mended; None leaves it
+    assert not left.matched_
+    assert model.score(new, truth) > left.score(new, truth) + 0.01
+    assert (
+        metrics.log_loss(truth, prob, from_logits=False) < metrics.log_loss(truth, left.decision_function(new)) - 0.05
+    )
+    told = dict(promises(model))
+    assert "named too often" in told["shares"]
+    assert told["calibration"].startswith("temperature" if sharp < 1.0 or calibrate == "temperature" else "none needed")
+
+
+def test_shares_that_chance_alone_misses_are_left():
+    matched = [nx.TrustedClassifier(**QUICK).fit(*clouds(400, [6, 3, 1], seed=s)).matched_ for s in range(12)]
+    assert matched == [False] * 12
+
+
+def test_the_commonest_disease_of_ohsumed_comes_as_often_as_it_is_said_to(shared_data):
+    frame = pd.read_csv(shared_data / "ohsumed23" / "train.csv.gz")
+    train, test = train_test_split(frame, test_size=0.3, random_state=0, stratify=frame.label)
+    base = make_pipeline(TfidfVectorizer(sublinear_tf=True, min_df=2), nx.SoftmaxClassifier(C=30.0))
+    share = test.label.value_counts(normalize=True).sort_index().to_numpy()
+
+    def worst(prob):
+        return np.abs(prob.mean(axis=0) - share).max()
+
+    model = nx.TrustedClassifier(base, calibrate=AutoCalibrator(keep_decisions=True), cv=3)
+    model.fit(train.text.to_numpy(), train.label.to_numpy())
+    assert worst(model.estimator_.predict_proba(test.text.to_numpy())) > 0.018
+    assert worst(model.predict_proba(test.text.to_numpy())) < 0.01
+
+
 def test_on_the_held_out_rows_the_means_are_the_shares_to_six_digits(rng):
     y = rng.choice(4, 900, p=[0.9, 0.06, 0.03, 0.01])
     logits = 6.0 * np.eye(4)[y] + 3.0 * rng.normal(size=(900, 4)) + [0.0, 3.0, 4.0, 5.0]
     weight = rng.random(900)
     share = np.bincount(y, weight) / weight.sum()
-    for calibrator in (TemperatureScaling(), None):
+    for calibrator in (TemperatureScaling(), EnsembleTemperatureScaling(), VectorScaling(), None):
         maps = fit_adjusters(logits, y, weight, calibrator, moved=True, counted=False)
         mean = weight @ np.asarray(nx.softmax(adjusted(maps, logits))) / weight.sum()
         np.testing.assert_allclose(mean, share, atol=1e-6)

@@ -8,7 +8,7 @@ import pytest
 from sklearn.ensemble import RandomForestClassifier
 
 import normexp as nx
-from normexp import metrics
+from normexp import explain, metrics
 from normexp.base.errors import InputError, NormexpWarning
 from normexp.report import as_json, render_html, summarise
 from normexp.tables import open_source
@@ -169,6 +169,42 @@ def test_contributions_sum_to_the_log_odds_of_the_base():
     row = np.arange(400)
     gap = base[row, order[:, 0]] - base[row, order[:, 1]]
     np.testing.assert_allclose(model.explain(X).sum(axis=1), gap, atol=1e-12)
+
+
+@pytest.mark.parametrize("calibrate", ["temperature", "ensemble_temperature"])
+def test_reasons_and_changes_are_those_of_decisions_whose_shares_were_matched(calibrate):
+    """The weights of the base prefer rare classes, and undoing them decides otherwise near the boundary."""
+    rng = np.random.default_rng(0)
+    y = rng.choice(3, 1500, p=[0.8, 0.15, 0.05])
+    X = rng.normal(size=(1500, 4)) + 1.5 * np.eye(3, 4)[y]
+    model = nx.TrustedClassifier(nx.SoftmaxClassifier(class_weight="balanced"), calibrate=calibrate, cv=3).fit(X, y)
+    assert model.moved_
+    decided, base = model.predict(X), model.estimator_.predict(X)
+    assert (decided != base).mean() > 0.1
+    np.testing.assert_array_equal(
+        (model.base_logits(X) + model.class_shift_).argmax(axis=1), model.logits(X).argmax(axis=1)
+    )
+    row = np.arange(len(X))
+    first, second = np.argsort(-model.logits(X), axis=1)[:, :2].T
+    why = explain.reasons(model, X)
+    shifted = model.base_logits(X) + model.class_shift_
+    pair = shifted[row, first] - shifted[row, second]
+    np.testing.assert_allclose(why.gap, pair, atol=1e-12)
+    assert (why.gap > 0.0).all()  # of the base alone, the sum of a reason would speak against the decision
+    np.testing.assert_allclose(why.baseline_gap + why.contributions.sum(axis=1), why.gap, atol=1e-12)
+    found = explain.contrast(model, X[:40])
+    near, beyond = X[:40] + 0.999 * (found.x - X[:40]), X[:40] + 1.001 * (found.x - X[:40])
+    np.testing.assert_array_equal(model.predict(near), decided[:40])
+    assert (model.predict(beyond) != decided[:40]).all()
+    assert (model.estimator_.predict(near) != decided[:40]).any()  # what the base alone would have told
+
+
+def test_a_calibration_that_is_more_than_a_temperature_has_no_shift():
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 3, 300)
+    X = rng.normal(size=(300, 3)) + 2 * np.eye(3)[y]
+    assert nx.TrustedClassifier(calibrate="vector", cv=3).fit(X, y).class_shift_ is None
+    assert nx.TrustedClassifier(calibrate=None, cv=3).fit(X, y).class_shift_.tolist() == [0.0, 0.0, 0.0]
 
 
 def test_what_cannot_be_promised_is_said_with_the_way_out(tmp_path):

@@ -49,7 +49,7 @@ def fit(
             "-C",
             metavar="NUMBER",
             help="Inverse strength of the L2 penalty; larger follows the rows more closely. "
-            "By default held-out log loss chooses it; 30 for text.",
+            "By default held-out log loss chooses it; at most 30 for text.",
         ),
     ] = None,
     min_class_rows: Annotated[

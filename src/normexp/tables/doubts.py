@@ -1,9 +1,10 @@
 """Columns that are hardly what the person who fits them thinks they are.
 
-Names of rows, row numbers, stray words among numbers, numbers with decimal commas, columns without a difference.
+Names of rows, row numbers, stray words among numbers, numbers with decimal commas, running text that nobody named as
+such, columns without a difference.
 """
 
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import polars as pl
 
@@ -12,6 +13,8 @@ from normexp.tables.source import Schema
 
 _FEWEST_ROWS: Final = 50  # of fewer, a column may well hold another word in each, or 1, 2, 3, without naming it
 _MOSTLY: Final = 0.9  # a column of words with such a share of numbers is meant to be one of numbers
+_RUNNING: Final = 7.0  # words, in the middle one of the rows: questions have nine, addresses three to six
+_DISTINCT: Final = 0.5  # share of the texts that no other row has: a long name of a category comes again
 # 1.234,5 and 1,234.5 and 1'234.5, with a sign, a currency or a percent sign, unlike 1.2.2024 or 192.168.0.1
 _OTHERWISE: Final = (
     r"^[+\-\x{2212}]?\s?[€$£]?\s?"
@@ -67,7 +70,7 @@ def _of_all(features: pl.DataFrame) -> str:
 
 
 def _of_words(name: str, values: pl.Series) -> str:
-    """Single words, not running text, of which no two rows hold the same; or numbers, but for some or for how."""
+    """Single words of which no two rows hold the same; running text; or numbers, but for some or for how."""
     words = values.drop_nulls()
     given = words.filter(~is_missing(words)).str.strip_chars()
     is_number = given.cast(pl.Float64, strict=False).is_not_null()
@@ -86,6 +89,12 @@ def _of_words(name: str, values: pl.Series) -> str:
         )
     if len(words) == len(values) == words.n_unique() and not words.str.contains(r"\s").any():
         return _named(name, "another word in each row, as names of rows do")
+    n_words = cast("float", given.str.count_matches(r"\S+").median()) if len(given) else 0.0
+    if n_words >= _RUNNING and given.n_unique() > _DISTINCT * len(given):
+        return (
+            f"the column {name!r} holds running text, {n_words:.0f} words in the middle one of its rows, and is read "
+            f"as if it named a category. Fit it with --text {name}, and its words will tell the classes apart."
+        )
     return ""
 
 

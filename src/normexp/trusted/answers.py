@@ -9,11 +9,13 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from normexp.base.errors import ShapeError
+from normexp.base.in_words import refusals_in_words
+from normexp.base.plain_arrays import plain_array
 from normexp.calibration.rows import read_logits
 from normexp.decide import ConformalClassifier, SelectiveClassifier
 from normexp.explain import contributions
 from normexp.ops import log_softmax, softmax
-from normexp.trusted.adjusting import adjusted
+from normexp.trusted.adjusting import adjusted, class_shift
 from normexp.trusted.balanced_fit import BalancedFit
 from normexp.trusted.base_logits import logits_of
 from normexp.trusted.options import UNKNOWN, read_rule
@@ -52,9 +54,19 @@ class Answers(ClassifierMixin, BaseEstimator):
     def base_logits(self, X: Any) -> NDArray[Any]:
         """Logits as the base gives them, (N, K)."""
         check_is_fitted(self, "adjusters_")
-        if len(getattr(X, "shape", "NK")) > 1:  # of a single row the base says how to reshape it
-            validate_data(self, X, reset=False, skip_check_array=True)
-        return logits_of(self.estimator_, X, self.source_, self.classes_, of="TrustedClassifier")
+        with refusals_in_words("TrustedClassifier", X):
+            if len(getattr(X, "shape", "NK")) > 1:  # of a single row the base says how to reshape it
+                validate_data(self, X, reset=False, skip_check_array=True)
+            return logits_of(self.estimator_, X, self.source_, self.classes_, of="TrustedClassifier")
+
+    @property
+    def class_shift_(self) -> NDArray[np.float64] | None:
+        """What matching the shares adds to the base's logits, (K,); None where calibration itself changes decisions.
+
+        `normexp.explain` adds it to the intercepts, so that reasons and changes are those of the decisions.
+        """
+        check_is_fitted(self, "adjusters_")
+        return class_shift(self.adjusters_, len(self.classes_))
 
     def predict_proba(self, X: Any) -> NDArray[Any]:
         """Calibrated probabilities, (N, K), for the shares of the training rows."""
@@ -76,7 +88,8 @@ class Answers(ClassifierMixin, BaseEstimator):
         is that of ``adjustment=1``.
         """
         of = "TrustedClassifier.decide"
-        if (shape := np.shape(logits))[1:] != (k := len(self.classes_),):
+        logits = plain_array(logits, of=of, name="logits")
+        if (shape := logits.shape)[1:] != (k := len(self.classes_),):
             raise ShapeError(
                 f"{of}: logits have shape {shape}; (N, {k}), as logits(X) gives them, would be right. From rows X "
                 "predict(X) decides."

@@ -10,7 +10,7 @@ from normexp.calibration import TemperatureScaling
 from normexp.calibration.menu import Identity
 from normexp.ops import log_softmax
 from normexp.rows import StoredRows
-from normexp.trusted.adjusting import raised_zeros, silent_about_classes
+from normexp.trusted.adjusting import raised_zeros, silent_about_rows
 from normexp.trusted.base_logits import LOOKED_AT, choose_source, logits_of
 from normexp.trusted.cross_fit import OutOfFold, accepts_weight, cross_fit
 from normexp.trusted.folds import Split
@@ -88,7 +88,7 @@ class BalancedFit(BaseEstimator):
             beyond = float(gain.sum()) - MARGIN * float(np.sqrt(np.square(gain).sum()))
             if beyond > best:
                 self.share_, best = share, beyond
-        with silent_about_classes():
+        with silent_about_rows():
             pool = self._pool(held, logits, self.share_)
             self.scaling_ = TemperatureScaling().fit(pool, target, sample_weight=heavy)
         return self

@@ -75,7 +75,7 @@ def read_rule(model: Any, share: Floats, /, *, of: str) -> Rule:
     """
     k = len(share)
     shift = np.zeros(k)
-    if model.objective not in {None, "balanced"}:
+    if model.objective is not None and (not isinstance(model.objective, str) or model.objective != "balanced"):
         raise RangeError(f"{of}: objective is {model.objective!r}; None or 'balanced' would be right.")
     strength = 1.0 if model.objective == "balanced" else 0.0
     if model.adjustment is not None:

@@ -26,6 +26,8 @@ def some_rows(X: Any, index: Index, /) -> Any:
     rows, length M
         Of the same kind.
     """
+    if type(X) is np.ndarray:
+        return X[index]
     return X.subset(index) if isinstance(X, StoredRows) else _safe_indexing(X, index)
 
 

@@ -11,6 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import column_or_1d
 
 from normexp.base.errors import InputError, MissingExtraError
+from normexp.calibration import ShareMatching
+from normexp.calibration.menu import Identity
 from normexp.report.labelled import Labelled, TrustEvidence
 from normexp.trusted.options import in_words, read_cost
 
@@ -118,9 +120,9 @@ def promises(model: Any, /) -> tuple[tuple[str, str], ...]:
     """
     folds = model.n_fits_ - 1
     where = "one hold-out" if folds == 1 else f"{folds} folds"
-    method = model.adjusters_[-1] if model.adjusters_ else None
-    chosen = [getattr(one, "chosen_", type(one).__name__) for one in model.adjusters_]
-    names = [name for name in chosen if name not in {"Identity", "ShareMatching"}]
+    methods = [one for one in model.adjusters_ if not isinstance(one, (Identity, ShareMatching))]
+    method = methods[-1] if methods else None
+    names = [getattr(one, "chosen_", type(one).__name__) for one in methods]
     how = f"{names[-1]}" if names and names[-1] != "identity" else "none needed" if names else "none"
     shares = getattr(method, "shares_", {})
     if len(shares) > 1:
@@ -137,6 +139,9 @@ def promises(model: Any, /) -> tuple[tuple[str, str], ...]:
     told = [("calibration", learned), ("sets", model.conformal_.statement_)]
     if model.moved_:
         told.append(("shares", "what class weights or resampling did to the probabilities is undone"))
+    elif getattr(model, "matched_", False):
+        sentence = "held-out rows showed that some classes were named too often, others too rarely, which is mended"
+        told.append(("shares", sentence))
     if model.reject:
         finite = np.isfinite(model.detector_.threshold_)
         sentence = f"at most {100 * float(model.reject):g} % of the rows of known classes are called unknown"

@@ -9,9 +9,10 @@ from scipy import sparse
 from sklearn.base import BaseEstimator
 
 from normexp.base.blas_threads import one_blas_thread
-from normexp.base.errors import NormexpWarning
+from normexp.base.errors import DtypeError, NormexpWarning
+from normexp.base.plain_arrays import plain_array
 from normexp.decide import OpenSetDetector
-from normexp.decide.feature_scores import telling_columns
+from normexp.decide.feature_scores import MOST, telling_columns
 from normexp.rows import StoredRows
 
 MOST_FEATURES: Final = 256  # the distance takes D x D numbers and D^3 operations
@@ -69,7 +70,12 @@ class StrangerDetector(BaseEstimator):
 
     def fit(self, logits: NDArray[Any], y: NDArray[np.intp], X: Any) -> Self:
         """Set the threshold on rows that the model was not trained on: logits (M, K), class indices (M,), rows."""
-        table = as_features(X)
+        with one_blas_thread():
+            self._fit(logits, y, as_features(X))
+        return self
+
+    def _fit(self, logits: NDArray[Any], y: NDArray[np.intp], table: Floats | None) -> None:
+        """The same on the rows as a table."""
         whole = table
         if len(logits) > (most := max(MOST_ROWS, ROWS_FOR_A_COVARIANCE * (1 if table is None else table.shape[1]))):
             drawn = np.sort(np.random.default_rng(0).permutation(len(logits))[:most])
@@ -84,11 +90,10 @@ class StrangerDetector(BaseEstimator):
         self.detector_ = OpenSetDetector(false_alarm=self.false_alarm)
         with warnings.catch_warnings():  # a constant column in a table is nobody's mistake
             warnings.filterwarnings("ignore", message=".* constant and are left out", category=NormexpWarning)
-            with one_blas_thread():
-                self.detector_.fit(logits, y, features=features)
+            self.detector_.fit(logits, y, features=features)
         if features is None:
             self.threshold_ = self.detector_.threshold_
-            return self
+            return
         everything = features if whole is None else whole
         self.middle_, spread = everything.mean(axis=0), everything.std(axis=0)
         self.width_ = np.where(spread > 0, spread, np.inf)  # a constant column tells nothing about size
@@ -96,13 +101,18 @@ class StrangerDetector(BaseEstimator):
         self.farthest_ = float(distance.max())
         self.units_ = (_spread(score), _spread(distance))
         self.threshold_ = self.detector_.threshold_ / self.units_[0]  # of scores by fits that had not seen their rows
-        return self
 
     def unknown_score(self, logits: NDArray[Any], X: Any) -> Floats:
         """How strange each row is, (N,), from its logits (N, K) and the row itself; larger is stranger."""
-        features = as_features(X) if self.reads_features_ else None
-        if features is None:
+        if not self.reads_features_:
             return self.detector_.unknown_score(logits)
+        # Fitted on dense rows, which sparse ones can become.
+        features = as_features(X.toarray() if hasattr(X, "toarray") else X)
+        if features is None:
+            raise DtypeError(
+                f"TrustedClassifier.unknown_score: the rows are a {type(X).__name__} that cannot be read as a dense "
+                "table of numbers, and the score was fitted on such; give them as they were given to fit."
+            )
         if not len(features):
             return np.zeros(0)
         beyond = np.maximum(self._distance(features) - self.farthest_, 0.0)
@@ -115,7 +125,9 @@ class StrangerDetector(BaseEstimator):
 
     def _distance(self, features: Floats) -> Floats:
         """How far each row is from the middle, (N,)."""
-        return np.asarray(0.5 * np.log1p(np.square((features - self.middle_) / self.width_).sum(axis=1)))
+        with np.errstate(over="ignore"):
+            steps = np.clip((features - self.middle_) / self.width_, -MOST, MOST)
+        return np.asarray(0.5 * np.log1p(np.square(steps).sum(axis=1)))
 
 
 def _spread(score: Floats) -> float:
@@ -132,7 +144,7 @@ def as_features(X: Any, /) -> Floats | None:
         X = np.concatenate([np.empty((0, X.n_features), X.dtype), *X.batches()])
     if sparse.issparse(X):
         return None
-    table = np.asarray(X)
+    table = plain_array(X, of="TrustedClassifier", name="X")
     if table.dtype.kind not in "biuf" or table.ndim != 2 or not 1 < table.shape[1] <= MOST_FEATURES:
         return None
     return table.astype(np.float64, copy=False)

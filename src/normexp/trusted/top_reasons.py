@@ -11,9 +11,11 @@ from normexp.base.errors import DtypeError
 from normexp.explain.head import Head
 from normexp.explain.log_odds import linear_terms
 from normexp.explain.rows import as_dense
+from normexp.explain.sources import ColumnGroups
 from normexp.tables import Block
 from normexp.tables.encoding import Matrix
 from normexp.tables.ngrams import single_keys, tokens_of
+from normexp.tables.words import TextEncoder
 from normexp.trusted.answers import first_two
 
 Index = NDArray[np.intp]
@@ -66,11 +68,12 @@ class TopReasons:
         own, rival = first_two(logits)
         point, _ = self.head.baseline(None, is_sparse=sparse.issparse(rows))
         terms = linear_terms(self.head.column_coef, rows, own, rival, point)
-        if self.encoder is None:
+        groups, encoder = self.head.groups, self.encoder
+        if groups is None or encoder is None:
             return _named(*self._columns(terms))
         frame = block.features
         assert isinstance(frame, pl.DataFrame)  # noqa: S101  (only tables have an encoder of text)
-        name, amount = self._words(terms, frame)
+        name, amount = self._words(terms, frame, groups, encoder)
         other, size = self._columns(terms)
         louder = np.abs(size) > np.abs(amount)
         return _named(np.where(louder, other, name), np.where(louder, size, amount))
@@ -92,11 +95,10 @@ class TopReasons:
         at = np.abs(summed).argmax(axis=1)
         return np.array(groups.names)[at], np.take_along_axis(summed, at[:, None], axis=1)[:, 0]
 
-    def _words(self, terms: Any, frame: pl.DataFrame) -> tuple[NDArray[np.str_], NDArray[np.float64]]:
+    def _words(
+        self, terms: Any, frame: pl.DataFrame, groups: ColumnGroups, encoder: TextEncoder
+    ) -> tuple[NDArray[np.str_], NDArray[np.float64]]:
         """The loudest word of each row and what it did."""
-        groups, encoder = self.head.groups, self.encoder
-        assert groups is not None  # noqa: S101  (both None or neither)
-        assert encoder is not None  # noqa: S101  (the same)
         words: dict[int, str] = {}
         for column in groups.text_columns:
             for tokens in tokens_of(frame[column].fill_null("").to_list()):

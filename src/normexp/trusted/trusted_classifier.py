@@ -46,7 +46,7 @@ class TrustedClassifier(Answers):
     calibrate : str, calibrator or None, default "auto"
         "auto" chooses (see `normexp.calibration.AutoCalibrator`; leaving the logits as they are is one of the choices),
         or "temperature", "ensemble_temperature", "vector", "matrix", "beta", "quadratic", "isotonic", or an object of
-        your own. None: no calibration.
+        your own. Shares that held-out rows show to be missed are matched besides. None: neither.
     coverage : float, default 0.9
         Share of new rows whose set shall hold the true class.
     reject : float or None, default 0.05
@@ -99,6 +99,9 @@ class TrustedClassifier(Answers):
         Log loss of the held-out rows as the base gives it, and after adjusters that were learned without each row.
     moved_ : bool
         Whether class weights or resampling moved the shares, which was undone.
+    matched_ : bool
+        Whether logits are shifted so that the mean probability of each class is its share: where `moved_`, and where
+        held-out rows showed beyond doubt that a class is named too often or too rarely.
     n_features_in_ : int
         Where the rows have columns.
     feature_names_in_ : ndarray of str
@@ -113,13 +116,16 @@ class TrustedClassifier(Answers):
 
     ``class_weight`` and resampling are undone: logits are shifted so that the mean probability of each class is its
     share among the held-out rows. They were chosen for rare classes, which hardly weigh in a log loss, so "auto" then
-    chooses among calibrators that change no decision. A class with a single row is never held out; copies of a row stay
-    on one side.
+    chooses among calibrators that change no decision. The same shift mends whatever else made a class come out too
+    large, such as a penalty that holds back the words of rare classes, where calibrated held-out probabilities miss
+    the shares beyond doubt (`normexp.metrics.mean_calibration_test`, p < 0.01) and the shift has the smaller held-out
+    log loss; decisions follow. A class with a single row is never held out; copies of a row stay on one side.
 
     The unknown score reads generalised entropy and, where X is a dense array of up to 256 columns, relative
     Mahalanobis distance and the distance from the middle of all rows. Cost: one fit for each fold and one more, and
-    at most half as much again where fits take long and nothing is to be mended (``bench/results/trusted_cost.md``);
-    twice that with ``objective="balanced"`` around a base that takes weights and was given none.
+    at most half as much again where these take a tenth of a second or more together
+    (``bench/results/trusted_cost.md``); twice that with ``objective="balanced"`` around a base that takes weights and
+    was given none.
 
     Whatever else the base can do (``coef_``, ``predict_top_k``, ...) is passed on to `estimator_`.
 
@@ -213,6 +219,11 @@ class TrustedClassifier(Answers):
         """
         coverage, reject = check_shares_of_rows(self, of=_OF)
         calibrator = read_calibrate(self.calibrate, of=_OF)
+        if self.estimator is not None and (not hasattr(self.estimator, "fit") or isinstance(self.estimator, type)):
+            raise DtypeError(
+                f"{_OF}: estimator is {self.estimator!r}; a classifier with fit, such as LogisticRegression(), or None "
+                "for SoftmaxClassifier() would be right."
+            )
         rows, labels = self._read(X, y)
         self.classes_, target = (
             (labels.classes, labels.index) if isinstance(labels, Labels) else np.unique(labels, return_inverse=True)
@@ -230,7 +241,8 @@ class TrustedClassifier(Answers):
                     "its weights by name, as logisticregression__sample_weight=..., or leave them out."
                 )
             fit_params = {**fit_params, "sample_weight": weight}
-        self.estimator_ = clone(base).fit(rows, labels, **fit_params)
+        with refusals_in_words(_OF, rows, labels):
+            self.estimator_ = clone(base).fit(rows, labels, **fit_params)
         self.source_ = choose_source(self.estimator_, first_rows(rows, LOOKED_AT, len(target)), of=_OF)
         self._look_at_classes(target, weight)
         seed = self._seed()
@@ -246,7 +258,7 @@ class TrustedClassifier(Answers):
             calibrator = AutoCalibrator(keep_decisions=True)
         truth, heft = target[held.rows], weight[held.rows]
         self._need_two_classes(truth)
-        self.adjusters_, honest = fit_and_hold_out(
+        self.adjusters_, honest, self.matched_ = fit_and_hold_out(
             held.logits, truth, heft, calibrator, moved=self.moved_, counted=self.source_ != "decision_function"
         )
         self.loss_before_ = log_loss(truth, held.logits, sample_weight=heft)
