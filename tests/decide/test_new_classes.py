@@ -54,7 +54,7 @@ def test_the_odds_among_the_old_classes_stay_what_they_were(digits):
     X, y, fresh, _, old = digits
     new = add_class(old, X[y == 8][:20], 8, known=X[y != 8][:200])
     before, after = old.decision_function(fresh), np.delete(new.decision_function(fresh), 8, axis=1)
-    np.testing.assert_array_equal(before, after)
+    np.testing.assert_allclose(before, after, rtol=1e-12, atol=1e-13)  # BLAS adds in another order for another width
 
 
 def test_the_new_row_is_the_optimum_of_the_softmax_likelihood_with_the_others_held(digits):

@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -20,10 +21,14 @@ needs_triton = pytest.mark.skipif(
 )
 
 
+# The interpreter multiplies by NumPy: with kernels of OpenBLAS that add the terms of all rows in one order, as GPUs do
+ALIKE = {"OPENBLAS_CORETYPE": "Nehalem"} if platform.machine() in ("x86_64", "AMD64") else {}
+
+
 def run(*command, interpret):
     return subprocess.run(
         [sys.executable, *command],
-        cwd=REPO, env={**os.environ, "TRITON_INTERPRET": interpret},
+        cwd=REPO, env={**os.environ, "TRITON_INTERPRET": interpret, **ALIKE},
         capture_output=True, text=True, timeout=600, check=False,
     )  # fmt: skip
 

@@ -12,7 +12,6 @@ import scipy.linalg  # noqa: F401  (brings a BLAS of its own, which must be ther
 from threadpoolctl import ThreadpoolController, threadpool_info, threadpool_limits
 
 import normexp as nx
-from normexp.backends.blas import bounded_blas
 from normexp.backends.threads import POOL
 from normexp.base.blas_threads import BLAS, one_blas_thread
 
@@ -39,8 +38,7 @@ def seen(monkeypatch):
         counts.append(max(blas_threads()))
         return multiply(a, b, out=out)
 
-    monkeypatch.setattr("normexp.backends.linear.np.matmul", watched)
-    monkeypatch.setattr("normexp.ops.linear_losses.linear_loss.__kwdefaults__", {"multiply": watched})
+    monkeypatch.setattr("normexp.backends.products.np.matmul", watched)
     return counts
 
 
@@ -48,12 +46,12 @@ HEAD = np.random.default_rng(5)
 X, PROJECTION, TARGET = HEAD.standard_normal((70, 48)), HEAD.standard_normal((300, 48)), HEAD.integers(0, 300, 70)
 
 
-def test_products_use_as_many_threads_as_were_set(many_cpus, seen):
+def test_products_take_one_thread_of_blas_and_as_many_of_the_library_as_were_set(many_cpus, seen):
     answers = []
     for threads in (1, 2, 4, 7):
         with nx.set_num_threads(threads):
             answers.append(nx.linear_cross_entropy_with_grad(X, PROJECTION, TARGET))
-        assert set(seen) == {min(threads, 4)}
+        assert set(seen) == {1}
         assert blas_threads() == many_cpus
         seen.clear()
     for answer in answers[1:]:
@@ -74,17 +72,16 @@ def test_a_smaller_number_of_blas_itself_is_kept(many_cpus, seen):
 
 
 def test_errors_inside_give_the_threads_back(many_cpus):
-    with nx.set_num_threads(1), pytest.raises(KeyError), bounded_blas():
+    with nx.set_num_threads(1), pytest.raises(KeyError), one_blas_thread():
         assert set(blas_threads()) == {1}
         raise KeyError
     assert blas_threads() == many_cpus
 
 
-@pytest.mark.parametrize("bounded", [bounded_blas, one_blas_thread], ids=["by set_num_threads", "to one thread"])
-def test_calls_that_overlap_give_back_what_there_was(many_cpus, bounded):
+def test_calls_that_overlap_give_back_what_there_was(many_cpus):
     """First in, first out: on its own the second would note 1 as the former number, and leave it behind."""
     with nx.set_num_threads(1):
-        first, second = bounded(), bounded()
+        first, second = one_blas_thread(), one_blas_thread()
         first.__enter__()
         second.__enter__()
         assert set(blas_threads()) == {1}

@@ -6,9 +6,9 @@ the rows and of the projection. These are the three products that the unfused lo
 
 Blocks and tiles depend on the number of classes and the dtype alone. The last block is filled up with zeros, so that
 BLAS sees the same shapes whatever the batch. Depth and classes are filled up as well: where a matrix does not fill
-BLAS's registers, its last rows and columns may be summed in another order (OpenBLAS's dgemm does that); which these
-are depends on its threads, and so does where it cuts a long inner product. So a row's logits are the same to the bit in
-any batch. Classes that fill up are ``-inf``.
+BLAS's registers, its last rows and columns may be summed in another order (OpenBLAS's dgemm does that). What place and
+threads would change besides, `products` keeps away. So a row's logits are the same to the bit in any batch. Classes
+that fill up are ``-inf``.
 """
 
 from collections.abc import Callable, Iterator
@@ -18,10 +18,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from normexp.backends.blas import bounded_blas
+from normexp.backends import products
 from normexp.backends.blocks import cooled
 from normexp.backends.layout import BLOCK_ELEMENTS
 from normexp.backends.threads import POOL
+from normexp.base.blas_threads import one_blas_thread
 from normexp.base.types import FloatVector
 from normexp.kernels.cpu import cross_entropy as _cross_entropy
 from normexp.kernels.cpu import linear as _linear
@@ -31,7 +32,6 @@ FEWEST_ROWS = 16
 BLOCK_BYTES = 1 << 26  # of a block's logits, 64 MiB, unless even the fewest rows need more
 TILE_CLASSES = 8192  # classes that are copied, or wait to be added, at a time
 WHOLE = 64  # classes and depth are filled up to multiples of this, which the registers of all CPUs divide
-SMALL = 1 << 18  # multiplications; OpenBLAS computes products of no more on one thread (its interface/gemm.c)
 SHALLOW = 128  # up to this depth, which BLAS sums in one go, multiples of 16 are enough
 
 Multiply = Callable[..., Any]
@@ -74,12 +74,13 @@ class Gradients:
 
 
 def linear_loss(
-    head: Head, loss: Loss, *, wants_grad: bool, multiply: Multiply = np.matmul
+    head: Head, loss: Loss, *, wants_grad: bool, multiply: Multiply = products.multiply
 ) -> tuple[FloatVector, Gradients | None]:
-    """Losses of all rows (N,), and the gradients when wanted; multiply(a, b, out=) is the matrix product."""
+    """Losses of all rows (N,), and the gradients when wanted; multiply(a, b, out=, alike=) is the matrix product."""
     K, D = head.projection.shape
-    if multiply is np.matmul and rows_of_a_block(K, head) * _filled_up(D, 16) * _filled_up(K) > SMALL:
-        with bounded_blas():
+    multiplied = rows_of_a_block(K, head) * _filled_up(D, 16) * _filled_up(K)
+    if multiply is products.multiply and multiplied > products.SMALL:
+        with one_blas_thread():
             return _linear_loss(head, loss, multiply, wants_grad=wants_grad)
     return _linear_loss(head, loss, multiply, wants_grad=wants_grad)
 
@@ -104,14 +105,15 @@ def _linear_loss(
             here = counted[first : first + height]
             rows[: len(here), :D] = head.x[here]
             rows[len(here) :] = 0.0
+            tall = products.filled_up(len(here), height, head.dtype) if multiply is products.multiply else height
             for tile in _tiles(head):
-                multiply(rows, tile.weights.T, out=raw[:, tile.columns])
+                multiply(rows[:tall], tile.weights.T, out=raw[:tall, tile.columns])
             row_losses_of_block(head, loss, here, raw, logits, losses, wants_grad=wants_grad)
             if found is not None:
                 logits[len(here) :] = 0.0
                 if loss.row_scale is not None:
                     np.multiply(logits, _column(loss.row_scale[here], len(logits)), out=logits, casting="same_kind")
-                _add_products(head, rows, logits, found, here, multiply, is_first=first == 0)
+                _add_products(head, rows[:tall], logits[:tall], found, here, multiply, is_first=first == 0)
         if found is not None and not len(counted):
             found.projection[...] = 0.0
     return losses, found
@@ -240,11 +242,11 @@ def _add_products(
             columns = flow[:, tile.columns.start + start : tile.columns.start + stop]
             into = found.projection[tile.classes][start:stop]
             if is_first and into.shape == (stop - start, rows.shape[1]):
-                multiply(columns.T, rows, out=into)
+                multiply(columns.T, rows, out=into, alike=False)
                 continue
             if product is None:
                 product = np.empty((min(TILE_CLASSES, _filled_up(len(found.bias))), rows.shape[1]), rows.dtype)
-            multiply(columns.T, rows, out=product[: stop - start])
+            multiply(columns.T, rows, out=product[: stop - start], alike=False)
             wanted = product[: len(into), :depth]
             if is_first:
                 into[...] = wanted

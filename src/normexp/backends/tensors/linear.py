@@ -99,7 +99,7 @@ def _on_cpu(*inputs: Any) -> Any:
 _FLOAT32 = np.dtype(np.float32)
 
 
-def _multiply(a: Any, b: Any, *, out: Any) -> None:
+def _multiply(a: Any, b: Any, *, out: Any, alike: bool = True) -> None:  # noqa: ARG001  (MKL's rows are alike)
     """The product by torch: NumPy's would bring threads of its own, waiting for cores on which torch's still spin."""
     torch.mm(torch.from_numpy(a), torch.from_numpy(b), out=torch.from_numpy(out))
 
