@@ -1,6 +1,7 @@
 """CSV and TSV, plain or gzip, read in blocks whose memory does not depend on the number of rows."""
 
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -10,10 +11,10 @@ from pyarrow import csv
 
 from normexp.base.errors import InputError
 from normexp.tables.frames import FrameSource
+from normexp.tables.separators import SEPARATORS, has_decimal_commas, separator_of, with_decimal_points
 from normexp.tables.streams import TextBytes, check_file
 
 _CHUNK_BYTES: Final = 1 << 20
-_DELIMITERS: Final = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 
 
 class DelimitedSource(FrameSource):
@@ -21,14 +22,15 @@ class DelimitedSource(FrameSource):
 
     Every column is read as text, and cast to its kind afterwards: the parser cannot stumble over a value far down the
     file, labels stay as they stand, and a value of another kind is named with its row.
+
+    What stands between the columns the header tells where it is not what the name promises. Decimal commas, which
+    stand beside semicolons as a rule, become points on the way (`separators.has_decimal_commas`).
     """
 
     typed = False
 
     def __init__(self, path: Path, **chosen: Any) -> None:
         check_file(path)
-        name = path.name.lower().removesuffix(".gz")
-        self._delimiter = "\t" if name.endswith((".tsv", ".tab")) else ","
         super().__init__(path, **chosen)
 
     def column_names(self) -> tuple[str, ...]:
@@ -42,24 +44,29 @@ class DelimitedSource(FrameSource):
         Raises
         ------
         InputError
-            If the header is empty or written with other delimiters.
+            If the header is empty.
         """
+        return tuple(self._parse(self._head, None, first_row=-1).schema.names)
+
+    @cached_property
+    def _head(self) -> bytes:
+        """The first rows, with the header."""
         with TextBytes(self.path) as file:
-            head = next(_chunks(file), b"")
-        header = (
-            head.split(b"\n", 1)[0].decode("utf-8").rstrip("\r")
-        )  # before rows are parsed: decimal commas split them
-        others = [d for d in _DELIMITERS if d in header] if self._delimiter not in header else []
-        if others:
-            found, wanted = _DELIMITERS[others[0]], _DELIMITERS[self._delimiter]
-            name = {"tabs": ", or call it .tsv", "commas": ", or call it .csv"}.get(found, "")
-            points = " and decimal points" if found == "semicolons" else ""
-            raise InputError(
-                f"{self.path}: the header is a single column, {header.strip(chr(34))[:80]!r}, that holds {found}. "
-                f"{wanted.capitalize()} must stand between the columns of this kind of file; write it with "
-                f"{wanted}{points}{name}."
-            )
-        return tuple(self._parse(head, None, first_row=-1).schema.names)
+            return next(_chunks(file), b"")
+
+    @cached_property
+    def _separator(self) -> str:
+        """What stands between the columns."""
+        usual = "\t" if self.path.name.lower().removesuffix(".gz").endswith((".tsv", ".tab")) else ","
+        return separator_of(self._head.split(b"\n", 1)[0].decode("utf-8"), usual=usual)
+
+    @cached_property
+    def _decimal_commas(self) -> bool:
+        """Whether the numbers are written with them."""
+        if self._separator == ",":
+            return False
+        rows = pl.DataFrame(pl.from_arrow(self._parse(self._head, self._names, first_row=-1)))
+        return has_decimal_commas(rows, separator=self._separator)
 
     def frames(self, columns: tuple[str, ...], *, batch_rows: int) -> Iterator[pl.DataFrame]:
         """Rows as text.
@@ -89,6 +96,9 @@ class DelimitedSource(FrameSource):
                 for start in range(0, table.num_rows, batch_rows):
                     frame = pl.DataFrame(pl.from_arrow(table.slice(start, batch_rows)))
                     last = frame[-1, -1] or ""
+                    if self._decimal_commas:
+                        kept = (self.target, *self.text)
+                        frame = pl.DataFrame([c if c.name in kept else with_decimal_points(c) for c in frame])
                     yield frame
             if file.quotes % 2 == 1 and "\n" in last:
                 raise InputError(
@@ -115,7 +125,7 @@ class DelimitedSource(FrameSource):
                     skip_rows_after_names=int(header and columns is not None),
                 ),
                 parse_options=csv.ParseOptions(
-                    delimiter=self._delimiter, newlines_in_values=True, invalid_row_handler=refuse
+                    delimiter=self._separator, newlines_in_values=True, invalid_row_handler=refuse
                 ),
                 convert_options=csv.ConvertOptions(
                     column_types=dict.fromkeys(columns or (), pa.large_string()),
@@ -138,7 +148,7 @@ class DelimitedSource(FrameSource):
                 f"{self.path}: {where or 'a row'} has {row.actual_columns} values and the header has "
                 f"{row.expected_columns}: {row.text[:80]!r}. Each row needs as many values as the header; put "
                 "quotation marks around values "
-                f"that hold {_DELIMITERS[self._delimiter]}, or correct the row."
+                f"that hold {SEPARATORS[self._separator]}, or correct the row."
             )
         if "Empty CSV" in str(error):
             return f"{self.path}: the file is empty. A header and rows are expected; give a file that has them."

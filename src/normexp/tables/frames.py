@@ -171,8 +171,9 @@ class FrameSource(Source):
         types = self.column_types()
         for column in schema.columns if self.typed else ():
             kind = kind_of_dtype(self.path, column.name, types[column.name])
-            empty = types[column.name] == pl.Null
-            if kind != column.kind and (kind, column.kind) != ("boolean", "number") and not empty:
+            # empty, or words that may well say dates or numbers: as in a CSV file, each of them is looked at
+            may_fit = types[column.name] == pl.Null or kind == "text"
+            if kind != column.kind and (kind, column.kind) != ("boolean", "number") and not may_fit:
                 raise InputError(
                     f"{self.path}: the column {column.name!r} holds {types[column.name]}, and the model was fitted on "
                     f"{WORDS[column.kind]} there. Give a table whose columns have the types of the fit."

@@ -3,7 +3,8 @@
 Nothing is encoded and nothing is filled in: what stands in the file comes out, as one matrix of numbers.
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -18,8 +19,10 @@ from normexp.tables.choosing import enumerate_names, nearest
 from normexp.tables.conform import labels
 from normexp.tables.frames import FrameSource
 from normexp.tables.opening import open_source
+from normexp.tables.separators import separator_of
 from normexp.tables.streams import check_file, lines
 
+_WITH_COMMA: Final = r"\s*[+-]?\d+(,\d+)?([eE][+-]?\d+)?\s*"
 TABLES: Final = (".csv", ".tsv", ".tab", ".parquet", ".pq", ".ndjson", ".jsonl")
 KNOWN: Final = (".npz", ".npy", ".csv", ".tsv", ".parquet", ".ndjson")
 LIKELY: Final = ("logits", "log_prob", "log_probs", "probs", "prob", "probabilities", "proba", "scores", "predictions")
@@ -127,7 +130,8 @@ def read_entries(path: Path, name: str | None = None, /) -> NDArray[Any]:
         return labels(path, pl.Series(wanted, text.tolist() if text.dtype.kind == "U" else np.asarray(text)), 0)
     if suffix in TABLES:
         if _is_headless(path):
-            written = [line.split(_delimiter(path)) for line in lines(path) if line.strip()]
+            separator = _separator(path)
+            written = [line.split(separator) for line in lines(path) if line.strip()]
             if len(written[0]) > 1:
                 raise InputError(
                     f"{path}: the file has {len(written[0])} columns and no header, and it is not clear which of them "
@@ -288,9 +292,18 @@ def _entry_name(path: Path, names: Sequence[str], name: str | None) -> str:
     )
 
 
-def _delimiter(path: Path) -> str:
-    """What stands between the columns."""
-    return "\t" if _suffix(path) in (".tsv", ".tab") else ","
+def _separator(path: Path) -> str:
+    """What stands between the columns; semicolons between numbers with decimal commas, where there is no header."""
+    first = next(lines(path), "")
+    if re.fullmatch(rf"{_WITH_COMMA}(;{_WITH_COMMA})+", first):
+        return ";"
+    return separator_of(first, usual="\t" if _suffix(path) in (".tsv", ".tab") else ",")
+
+
+def _numerals(path: Path) -> Iterator[str]:
+    """The lines of a file of numbers, with decimal points; beside semicolons there may be commas."""
+    has_commas = _separator(path) == ";"
+    return (line.replace(",", ".") if has_commas else line for line in lines(path))
 
 
 def _is_headless(path: Path) -> bool:
@@ -298,7 +311,7 @@ def _is_headless(path: Path) -> bool:
     if _suffix(path) not in (".csv", ".tsv", ".tab"):
         return False
     check_file(path)
-    first = next(lines(path), "").split(_delimiter(path))
+    first = next(_numerals(path), "").split(_separator(path))
     try:
         numbers = [float(entry) for entry in first]
     except ValueError:
@@ -309,7 +322,7 @@ def _is_headless(path: Path) -> bool:
 def _without_header(path: Path) -> Matrix:
     """Numbers of a CSV or TSV without a header."""
     try:
-        values = np.loadtxt(lines(path), delimiter=_delimiter(path), ndmin=2, dtype=np.float64)
+        values = np.loadtxt(_numerals(path), delimiter=_separator(path), ndmin=2, dtype=np.float64)
     except ValueError as error:
         raise InputError(
             f"{path}: the first line is numbers, so the file has no header, and then a row is not numbers of the same "

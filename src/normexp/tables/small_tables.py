@@ -3,13 +3,15 @@
 import csv
 import io
 import math
+import re
 from pathlib import Path
 
 from normexp.base.errors import InputError
+from normexp.tables.separators import separator_of
 
 
 def read_lines(path: Path, content: str, /) -> list[tuple[int, list[str]]]:
-    r"""Read the lines of a small CSV (or, by its name, TSV) file that hold anything.
+    r"""Read the lines of a small CSV or TSV file that hold anything.
 
     Parameters
     ----------
@@ -22,6 +24,7 @@ def read_lines(path: Path, content: str, /) -> list[tuple[int, list[str]]]:
     -------
     list of (int, list of str)
         For each line that holds anything its number, counted from 1, and its cells without the blanks around them.
+        Beside semicolons ``0,5`` is ``0.5``.
 
     Raises
     ------
@@ -45,13 +48,21 @@ def read_lines(path: Path, content: str, /) -> list[tuple[int, list[str]]]:
             f"{path}: byte {error.start} is no UTF-8 text; a CSV file of {content} would be right. Save it as CSV "
             "(UTF-8)."
         ) from None
-    reader = csv.reader(io.StringIO(text), delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
+    first = next((line for line in text.splitlines() if line.strip()), "")
+    separator = separator_of(first, usual="\t" if path.suffix.lower() == ".tsv" else ",")
+    reader = csv.reader(io.StringIO(text), delimiter=separator)
     try:
-        return [(reader.line_num, [cell.strip() for cell in row]) for row in reader if any(map(str.strip, row))]
+        return [(reader.line_num, _cells(row, separator)) for row in reader if any(map(str.strip, row))]
     except csv.Error as error:
         raise InputError(
             f"{path}: line {reader.line_num} is no CSV ({error}); mend it, or save the table anew."
         ) from None
+
+
+def _cells(row: list[str], separator: str) -> list[str]:
+    """The cells without the blanks around them, and with decimal points."""
+    bare = [cell.strip() for cell in row]
+    return [re.sub(r"^([+-]?\d+),(\d+)$", r"\1.\2", cell) for cell in bare] if separator == ";" else bare
 
 
 def parse_number(cell: str, /) -> float:
