@@ -105,6 +105,35 @@ def test_ctrl_c_during_a_fit_leaves_nothing(many_rows, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+LOST = """
+import signal, sys, time
+from normexp.cli import app
+
+class Part:
+    def __del__(self):
+        signal.raise_signal(signal.SIGINT)
+
+def work(arguments):
+    if "forgotten" in arguments:
+        sys.unraisablehook = lambda unraisable: None
+    Part()
+    for _ in range(100):
+        time.sleep(0.02)
+    return 0
+
+app._invoke = work
+sys.exit(app.run(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize(("how", "status"), [("sent again", 2), ("forgotten", 0)])
+def test_ctrl_c_during_a_clean_up_is_not_lost(how, status):
+    """Python cannot raise it there, and lets it go: so it does without the hook, and the work goes on."""
+    done = subprocess.run([sys.executable, "-c", LOST, how], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == status, done.stderr
+    assert ("interrupted" in done.stderr) is (status == 2)
+
+
 def test_a_closed_pipe_is_quiet(tmp_path):
     table = tmp_path / "logits.txt"
     table.write_text("1 2 3\n" * 20_000)

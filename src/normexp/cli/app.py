@@ -4,11 +4,13 @@ Exit status: 0 all is well; 1 a check that was asked for failed; 2 the input is 
 Two more follow older customs: 70 for an error of normexp itself, 141 when the reader of a pipe went away.
 """
 
+import _thread
 import io
 import logging
 import os
 import sys
 import tempfile
+import threading
 import traceback
 import warnings
 from collections.abc import Sequence
@@ -22,6 +24,7 @@ from normexp.cli.console import discard_stdout, say
 
 BROKEN_PIPE: Final = 141  # 128 + SIGPIPE, what a shell shows for a program that the signal ended
 INTERNAL_ERROR: Final = 70  # EX_SOFTWARE of sysexits.h
+AGAIN_SECONDS: Final = 0.05  # in which a clean-up ends
 
 app = typer.Typer(
     name="normexp",
@@ -112,9 +115,13 @@ def run(argv: Sequence[str] | None = None) -> int:
 
 
 def _quiet_interrupt(unraisable: Any) -> None:
-    """Say nothing of a Ctrl-C that fell into a clean-up, where Python cannot raise it: its sentence comes anyway."""
+    """Send a Ctrl-C again that fell into a clean-up, where Python cannot raise it and lets it go."""
     if not issubclass(unraisable.exc_type, KeyboardInterrupt):
         sys.__unraisablehook__(unraisable)
+        return
+    again = threading.Timer(AGAIN_SECONDS, _thread.interrupt_main)
+    again.daemon = True
+    again.start()
 
 
 def _invoke(arguments: list[str]) -> int:
