@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -36,8 +37,8 @@ for dtype in (np.float32, np.float64):
         for rows in (slice(0, 1), slice(n - 1, n), slice(2, 5), slice(None, None, -1), rng.permutation(n)):
             same &= bits(x, w, target, rows) == whole.loss[rows].tobytes() + whole.grad_x[rows].tobytes()
             plain &= (x[rows] @ w.T).tobytes() == product[rows].tobytes()
-    group = products.rows_that_are_alike(np.dtype(dtype))
-    report[np.dtype(dtype).name] = {"same": bool(same), "plain": bool(plain), "group": group}
+    group, steady = products.habit_of(np.dtype(dtype))
+    report[np.dtype(dtype).name] = {"same": bool(same), "plain": bool(plain), "group": group, "steady": steady}
 print(json.dumps(report))
 """
 
@@ -58,13 +59,19 @@ def test_rows_are_alike_on_the_kernels_of_other_cpus_or_they_differ(core):
         assert not found[dtype]["plain"]  # what all of this is for
     assert found["float32"]["group"] == (16 if core == "Haswell" else 0)
     assert found["float64"]["group"] == 0
+    assert not (found["float32"]["group"] and found["float32"]["steady"])
 
 
-def unlike(real, *, tall):
+def in_order(a, b):
+    """A product without BLAS: each number of it is added in one order."""
+    return np.einsum("ij,jk->ik", a, b)
+
+
+def unlike(*, tall):
     """A BLAS of which some rows and columns are off in the last place where there are more than ``tall`` of them."""
 
     def multiply(a, b):
-        found = real(a.astype(np.float64), b.astype(np.float64)).astype(a.dtype)
+        found = in_order(a, b)
         for axis in (0, 1):
             off = found if axis == 0 else found.T
             if len(off) > tall:
@@ -77,16 +84,16 @@ def unlike(real, *, tall):
 @pytest.fixture
 def fresh():
     """What was found of the real BLAS is forgotten, and found again afterwards."""
-    products.rows_that_are_alike.cache_clear()
+    products.habit_of.cache_clear()
     yield
-    products.rows_that_are_alike.cache_clear()
+    products.habit_of.cache_clear()
 
 
 @pytest.mark.parametrize("group", [16, 8, 4, 1])
 @wide
 def test_as_few_rows_at_a_time_as_it_takes(dtype, group, fresh, monkeypatch):
     """Any way of cutting gives the truth, and a row the same bits in any batch."""
-    monkeypatch.setattr(products, "rows_that_are_alike", lambda dtype: group)
+    monkeypatch.setattr(products, "habit_of", lambda dtype: products.Habit(group, False))
     x, w = X.astype(dtype), PROJECTION.astype(dtype)
     whole = nx.linear_cross_entropy_with_grad(x, w, TARGET, reduction="none")
     for rows in (slice(0, 1), slice(2, 5), slice(None, None, -1), slice(100, 301)):
@@ -103,14 +110,36 @@ def test_as_few_rows_at_a_time_as_it_takes(dtype, group, fresh, monkeypatch):
 @pytest.mark.parametrize(("tall", "group"), [(300, 0), (47, 16), (15, 8), (7, 4), (0, 1)])
 @wide
 def test_the_trial_finds_how_many_rows_are_alike(dtype, tall, group, fresh, monkeypatch):
-    monkeypatch.setattr("normexp.backends.products.np.matmul", unlike(np.matmul, tall=tall))
-    assert products.rows_that_are_alike(dtype) == group
+    monkeypatch.setattr("normexp.backends.products.np.matmul", unlike(tall=tall))
+    assert products.habit_of(dtype) == (group, group == 0)
+
+
+@wide
+def test_the_trial_finds_threads_that_change_bits(dtype, fresh, monkeypatch):
+    """A BLAS whose last thread, where there are four, rounds its last row another way."""
+    limit, now = products.BLAS.exactly, []
+
+    @contextmanager
+    def noted(threads):
+        now[:] = [threads]
+        with limit(threads):
+            yield
+
+    def multiply(a, b):
+        found = in_order(a, b)
+        if now == [4]:
+            found[-1] = np.nextafter(found[-1], np.inf)
+        return found
+
+    monkeypatch.setattr(products.BLAS, "exactly", noted)
+    monkeypatch.setattr("normexp.backends.products.np.matmul", multiply)
+    assert products.habit_of(dtype) == (0, False)
 
 
 @pytest.mark.parametrize("group", [0, 16])
 @pytest.mark.parametrize("threads", [1, 2, 4, 7])
 def test_pieces_do_not_know_the_threads(threads, group, monkeypatch):
-    monkeypatch.setattr(products, "rows_that_are_alike", lambda dtype: group)
+    monkeypatch.setattr(products, "habit_of", lambda dtype: products.Habit(group, False))
     monkeypatch.setattr(products, "PIECE", 1 << 14)
     x, w = X.astype(np.float32), PROJECTION.astype(np.float32)
     with nx.set_num_threads(1):
@@ -123,6 +152,6 @@ def test_pieces_do_not_know_the_threads(threads, group, monkeypatch):
 
 def test_blocks_of_groups_are_filled_up_by_sixteen_alone(monkeypatch):
     for group, tall in ((0, 256), (16, 48), (1, 48)):
-        monkeypatch.setattr(products, "rows_that_are_alike", lambda dtype, group=group: group)
+        monkeypatch.setattr(products, "habit_of", lambda dtype, group=group: products.Habit(group, False))
         assert products.filled_up(33, 256, np.dtype(np.float32)) == tall
     assert products.filled_up(33, 32, np.dtype(np.float32)) == 32

@@ -5,6 +5,8 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ import scipy.linalg  # noqa: F401  (brings a BLAS of its own, which must be ther
 from threadpoolctl import ThreadpoolController, threadpool_info, threadpool_limits
 
 import normexp as nx
+from normexp.backends import products
 from normexp.backends.threads import POOL
 from normexp.base.blas_threads import BLAS, one_blas_thread
 
@@ -38,6 +41,8 @@ def seen(monkeypatch):
         counts.append(max(blas_threads()))
         return multiply(a, b, out=out)
 
+    for dtype in (np.float32, np.float64):
+        products.habit_of(np.dtype(dtype))
     monkeypatch.setattr("normexp.backends.products.np.matmul", watched)
     return counts
 
@@ -46,12 +51,12 @@ HEAD = np.random.default_rng(5)
 X, PROJECTION, TARGET = HEAD.standard_normal((70, 48)), HEAD.standard_normal((300, 48)), HEAD.integers(0, 300, 70)
 
 
-def test_products_take_one_thread_of_blas_and_as_many_of_the_library_as_were_set(many_cpus, seen):
+def test_products_take_as_many_threads_of_blas_as_were_set_or_one(many_cpus, seen):
     answers = []
     for threads in (1, 2, 4, 7):
         with nx.set_num_threads(threads):
             answers.append(nx.linear_cross_entropy_with_grad(X, PROJECTION, TARGET))
-        assert set(seen) == {1}
+        assert set(seen) == {min(threads, 4) if products.habit_of(X.dtype).has_steady_threads else 1}
         assert blas_threads() == many_cpus
         seen.clear()
     for answer in answers[1:]:
@@ -88,6 +93,44 @@ def test_calls_that_overlap_give_back_what_there_was(many_cpus):
         first.__exit__(None, None, None)
         assert set(blas_threads()) == {1}
         second.__exit__(None, None, None)
+    assert blas_threads() == many_cpus
+
+
+def test_any_thread_binds_and_another_gives_back(many_cpus):
+    """Since 3.8 threadpoolctl lets only that thread change the number that did it first, without a word."""
+
+    def elsewhere(work):
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join(timeout=10)
+        assert not thread.is_alive()
+
+    with one_blas_thread():
+        assert set(blas_threads()) == {1}
+    for bounded in (one_blas_thread(), BLAS.at_most(3)):
+        elsewhere(bounded.__enter__)
+        assert max(blas_threads()) < 4
+        elsewhere(lambda bounded=bounded: bounded.__exit__(None, None, None))
+        assert blas_threads() == many_cpus
+        with one_blas_thread():
+            assert set(blas_threads()) == {1}
+
+
+def test_an_exact_number_waits_until_nobody_is_within(many_cpus):
+    found, inside = [], one_blas_thread()
+    inside.__enter__()
+
+    def asked():
+        with BLAS.exactly(2):
+            found.append(set(blas_threads()))
+
+    waiting = threading.Thread(target=asked)
+    waiting.start()
+    time.sleep(0.1)
+    assert (found, set(blas_threads())) == ([], {1})
+    inside.__exit__(None, None, None)
+    waiting.join(timeout=10)
+    assert found == [{2}]
     assert blas_threads() == many_cpus
 
 

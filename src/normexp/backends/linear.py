@@ -12,6 +12,7 @@ that fill up are ``-inf``.
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +23,6 @@ from normexp.backends import products
 from normexp.backends.blocks import cooled
 from normexp.backends.layout import BLOCK_ELEMENTS
 from normexp.backends.threads import POOL
-from normexp.base.blas_threads import one_blas_thread
 from normexp.base.types import FloatVector
 from normexp.kernels.cpu import cross_entropy as _cross_entropy
 from normexp.kernels.cpu import linear as _linear
@@ -79,10 +79,8 @@ def linear_loss(
     """Losses of all rows (N,), and the gradients when wanted; multiply(a, b, out=, alike=) is the matrix product."""
     K, D = head.projection.shape
     multiplied = rows_of_a_block(K, head) * _filled_up(D, 16) * _filled_up(K)
-    if multiply is products.multiply and multiplied > products.SMALL:
-        with one_blas_thread():
-            return _linear_loss(head, loss, multiply, wants_grad=wants_grad)
-    return _linear_loss(head, loss, multiply, wants_grad=wants_grad)
+    with products.bounded(multiplied, head.dtype) if multiply is products.multiply else nullcontext():
+        return _linear_loss(head, loss, multiply, wants_grad=wants_grad)
 
 
 def _linear_loss(

@@ -145,10 +145,11 @@ def set_num_threads(n: int, /) -> ThreadLimit:
     Notes
     -----
     Results do not depend on the number of threads, to the bit. The matrix products of ``linear_cross_entropy`` are
-    BLAS's, whose threads would change bits: they are cut into pieces for normexp's own, and BLAS is bound to one, in
-    the whole process, while such a call lasts, and has its former number after it. That costs 10 to 30 microseconds a
-    call, nothing for small heads, and 16 ms once. A fit does so too, and works on blocks of rows. Products of tensors
-    are torch's (``torch.set_num_threads``); what else the process multiplies is left alone
+    BLAS's, which has threads of its own: where ``n`` is below the number of CPUs, BLAS is bound to it, in the whole
+    process, while such a call lasts, and has its former number after it. Where its threads would change bits (a trial
+    tells), it is bound to one, and normexp's own multiply. That costs 10 to 30 microseconds a call, nothing for small
+    heads, and 20 ms once. A fit gives BLAS one thread and works on blocks of rows in its own. Products of tensors are
+    torch's (``torch.set_num_threads``); what else the process multiplies is left alone
     (``threadpoolctl.threadpool_limits``).
 
     Examples

@@ -10,6 +10,7 @@ what there was: each on its own would note as the former number what another had
 
 import os
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import cache
@@ -22,6 +23,28 @@ def _libraries() -> Any:
     from threadpoolctl import ThreadpoolController  # noqa: PLC0415  (who never multiplies never needs it)
 
     return ThreadpoolController().select(user_api="blas")
+
+
+def _limited(threads: int) -> Any:
+    """Set the number, whichever thread set it before."""
+    _leave_no_owner()
+    limit = _libraries().limit(limits=threads)
+    _leave_no_owner()
+    return limit
+
+
+def _restore(limit: Any) -> None:
+    """Give back what there was, whichever thread set the limit."""
+    _leave_no_owner()
+    limit.restore_original_limits()
+    _leave_no_owner()
+
+
+def _leave_no_owner() -> None:
+    """Let any thread set the number: since 3.8 threadpoolctl lets only that one that did it first, without a word."""
+    for library in _libraries().lib_controllers:
+        if hasattr(library, "clear_controlling_thread"):
+            library.clear_controlling_thread(force=True)
 
 
 class BlasThreads:
@@ -39,7 +62,7 @@ class BlasThreads:
             if not self._inside:
                 former = [library.get_num_threads() for library in _libraries().lib_controllers]
                 if max(former, default=1) > threads:
-                    self._limit = _libraries().limit(limits=min(threads, *former))
+                    self._limit = _limited(min(threads, *former))
             self._inside += 1
         try:
             yield
@@ -47,8 +70,22 @@ class BlasThreads:
             with self._changing:
                 self._inside = max(0, self._inside - 1)
                 if not self._inside and self._limit is not None:
-                    self._limit.restore_original_limits()
+                    _restore(self._limit)
                     self._limit = None
+
+    @contextmanager
+    def exactly(self, threads: int) -> Iterator[None]:
+        """Let BLAS use so many threads once nobody is within ``at_most``; who wants to be waits meanwhile."""
+        while True:
+            with self._changing:
+                if not self._inside:
+                    limit = _limited(threads)
+                    try:
+                        yield
+                    finally:
+                        _restore(limit)
+                    return
+            time.sleep(0.001)
 
     def reset(self) -> None:
         """Begin anew, as a forked child must: the threads that were within are not there to leave."""
