@@ -138,15 +138,15 @@ def test_scores_and_labels_and_small_tables_are_read_alike(tmp_path):
     assert lines == [(1, ["true", "ham", "spam"]), (2, ["ham", "0", "10.5"]), (3, ["spam", "1", "0"])]
 
 
-def test_a_model_of_a_csv_takes_parquet_whose_dates_and_numbers_are_texts(tmp_path):
+def test_a_model_of_a_csv_takes_parquet_whose_dates_are_texts(tmp_path):
     schema = open_source(written(tmp_path, "day,x,y\n2024-05-31,1.5,a\n2024-06-01,2,b\n"), target="y").infer()
     path = tmp_path / "t.parquet"
-    pl.DataFrame({"day": ["2024-05-31", None], "x": ["2.5", "NA"], "y": ["a", "b"]}).write_parquet(path)
+    pl.DataFrame({"day": ["2024-05-31", None], "x": [2.5, None], "y": ["a", "b"]}).write_parquet(path)
     source = open_source(path, target="y")
     source.check(schema)
     features = source.read(schema, with_target=True).features
     assert [str(day) for day in features["day"]] == ["2024-05-31 00:00:00", "None"]
     assert features["x"].to_list() == [2.5, None]
-    pl.DataFrame({"day": ["soon"], "x": ["2.5"], "y": ["a"]}).write_parquet(path)
+    pl.DataFrame({"day": ["soon"], "x": [2.5], "y": ["a"]}).write_parquet(path)
     with pytest.raises(InputError, match=r"the column 'day' holds 'soon' in row 0 .* a date such as 2024-05-31"):
         open_source(path, target="y").check(schema)

@@ -171,8 +171,8 @@ class FrameSource(Source):
         types = self.column_types()
         for column in schema.columns if self.typed else ():
             kind = kind_of_dtype(self.path, column.name, types[column.name])
-            # empty, or words that may well say dates or numbers: as in a CSV file, each of them is looked at
-            may_fit = types[column.name] == pl.Null or kind == "text"
+            # empty, or words that may well say dates, as in a CSV file: each of them is looked at
+            may_fit = types[column.name] == pl.Null or (kind, column.kind) == ("text", "date")
             if kind != column.kind and (kind, column.kind) != ("boolean", "number") and not may_fit:
                 raise InputError(
                     f"{self.path}: the column {column.name!r} holds {types[column.name]}, and the model was fitted on "
