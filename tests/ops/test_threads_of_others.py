@@ -6,7 +6,7 @@ import subprocess
 import sys
 import textwrap
 import threading
-import time
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -116,22 +116,25 @@ def test_any_thread_binds_and_another_gives_back(many_cpus):
             assert set(blas_threads()) == {1}
 
 
-def test_an_exact_number_waits_until_nobody_is_within(many_cpus):
-    found, inside = [], one_blas_thread()
-    inside.__enter__()
-
-    def asked():
-        with BLAS.exactly(2):
-            found.append(set(blas_threads()))
-
-    waiting = threading.Thread(target=asked)
-    waiting.start()
-    time.sleep(0.1)
-    assert (found, set(blas_threads())) == ([], {1})
-    inside.__exit__(None, None, None)
-    waiting.join(timeout=10)
-    assert found == [{2}]
+def test_an_exact_number_holds_for_a_moment_and_leaves_the_bound_of_those_within(many_cpus):
+    with one_blas_thread():
+        with BLAS.exactly(3):
+            assert set(blas_threads()) == {3}
+        assert set(blas_threads()) == {1}
     assert blas_threads() == many_cpus
+
+
+@pytest.mark.parametrize("within", [one_blas_thread, nullcontext], ids=["within a fit", "outside"])
+def test_the_first_product_of_a_process_waits_for_nobody(many_cpus, within):
+    """Who calls from within a fit, as from its progress, would wait for ever for the end of it."""
+    products.habit_of.cache_clear()
+    with within():
+        before = blas_threads()
+        nx.linear_cross_entropy(X, PROJECTION, TARGET)
+        assert blas_threads() == before
+    inside = products.habit_of(X.dtype)
+    products.habit_of.cache_clear()
+    assert products.habit_of(X.dtype) == inside
 
 
 def test_two_limits_of_threadpoolctl_leave_the_smaller_number_behind(many_cpus):

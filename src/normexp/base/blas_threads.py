@@ -10,7 +10,6 @@ what there was: each on its own would note as the former number what another had
 
 import os
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import cache
@@ -75,17 +74,16 @@ class BlasThreads:
 
     @contextmanager
     def exactly(self, threads: int) -> Iterator[None]:
-        """Let BLAS use so many threads once nobody is within ``at_most``; who wants to be waits meanwhile."""
-        while True:
-            with self._changing:
-                if not self._inside:
-                    limit = _limited(threads)
-                    try:
-                        yield
-                    finally:
-                        _restore(limit)
-                    return
-            time.sleep(0.001)
+        """Let BLAS use so many threads for a moment, whoever is within ``at_most``; entering and leaving that waits.
+
+        Who is within multiplies with another number of threads meanwhile: for trials of a millisecond, once a process.
+        """
+        with self._changing:
+            limit = _limited(threads)
+            try:
+                yield
+            finally:
+                _restore(limit)
 
     def reset(self) -> None:
         """Begin anew, as a forked child must: the threads that were within are not there to leave."""
