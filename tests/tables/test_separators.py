@@ -52,6 +52,8 @@ def test_the_header_tells_what_stands_between_columns(header, usual, found):
         ({"x": ["1,234"]}, ";", True),
         ({"x": ["1,234"]}, "\t", False),  # thousands, for all that is known
         ({"x": ["1,234"], "y": ["0,5"]}, "\t", True),
+        ({"x": ["1,234", "0,345"]}, "\t", True),  # thousands never begin with 0
+        ({"x": ["1,5", "2,5"], "y": ["1.250", "0.345"]}, ";", False),
         ({"x": ["1,5"], "y": ["0.25"]}, ";", False),  # 1,5 is a code then
         ({"x": ["1,5"], "y": ["1.250"]}, ";", True),  # 1250
         ({"x": ["1,5", "red"]}, ";", False),
@@ -108,6 +110,13 @@ def test_semicolons_with_decimal_points_are_read_too(tmp_path):
     assert schema.names == ("fixed acidity", "pH")
     assert block.features.rows() == [(7.4, 3.51), (7.8, 3.2)]
     assert block.target.tolist() == [5, 6]
+
+
+@pytest.mark.parametrize("line", ["sep=;\r\n", '"sep=;"\n', "\ufeffsep=;\n"])
+def test_the_line_that_tells_spreadsheets_the_separator_is_passed_over(tmp_path, line):
+    schema, block = table(written(tmp_path, line + "x;sep=;y\n0,5;1;a\n1;2;b\n"), target="y")
+    assert schema.names == ("x", "sep=")
+    assert block.features.rows() == [(0.5, 1.0), (1.0, 2.0)]
 
 
 def test_blocks_and_running_text_are_read_alike(tmp_path):

@@ -1,5 +1,6 @@
 """CSV and TSV, plain or gzip, read in blocks whose memory does not depend on the number of rows."""
 
+import re
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +16,7 @@ from normexp.tables.separators import SEPARATORS, has_decimal_commas, separator_
 from normexp.tables.streams import TextBytes, check_file
 
 _CHUNK_BYTES: Final = 1 << 20
+_SEPARATOR_LINE: Final = re.compile(rb'\A"?sep=[^\n]"?\r?\n')  # for spreadsheets; the header tells as much
 
 
 class DelimitedSource(FrameSource):
@@ -160,9 +162,10 @@ def _chunks(file: TextBytes) -> Iterator[bytes]:
 
     The parser's own streaming reads many blocks ahead in other threads, and its memory grows with the file.
     """
-    rest = b""
+    rest, is_first = b"", True
     while piece := file.read(max(_CHUNK_BYTES, len(rest))):  # doubled for a long row, so that the cost stays linear
-        rest += piece
+        rest += _SEPARATOR_LINE.sub(b"", piece, count=1) if is_first else piece
+        is_first = False
         end = _end_of_rows(rest)
         if rest[:end].strip():
             yield rest[:end]

@@ -9,8 +9,8 @@ from normexp.tables.conform import is_missing
 
 SEPARATORS: Final = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 # 1.234,5 and 1234,5 and 12: what a number may be where a comma is the decimal sign
-_NUMBER: Final = r"^[+-]?(\d+|\d{1,3}(\.\d{3})+)(,\d+)?([eE][+-]?\d+)?$"
-_THOUSANDS: Final = r"^[+-]?\d{1,3}([.,]\d{3})+$"
+_NUMBER: Final = r"^[+-]?(\d+|[1-9]\d{0,2}(\.\d{3})+)(,\d+)?([eE][+-]?\d+)?$"
+_THOUSANDS: Final = r"^[+-]?[1-9]\d{0,2}([.,]\d{3})+$"
 
 
 def separator_of(header: str, /, *, usual: str) -> str:
