@@ -132,6 +132,7 @@ def test_the_trial_finds_threads_that_change_bits(dtype, fresh, monkeypatch):
         return found
 
     monkeypatch.setattr(products.BLAS, "exactly", noted)
+    monkeypatch.setattr(products.POOL, "most", 4)
     monkeypatch.setattr("normexp.backends.products.np.matmul", multiply)
     assert products.habit_of(dtype) == (0, False)
 

@@ -28,12 +28,14 @@ def blas_threads():
 def many_cpus(monkeypatch):
     """A process that may run on four CPUs, and a BLAS with as many threads."""
     monkeypatch.setattr(POOL, "most", 4)
+    products.habit_of.cache_clear()  # of the CPUs that there are
     with threadpool_limits(4, user_api="blas"), nx.set_num_threads(4):
         yield blas_threads()
+    products.habit_of.cache_clear()
 
 
 @pytest.fixture
-def seen(monkeypatch):
+def seen(many_cpus, monkeypatch):
     """What BLAS may use while it multiplies for linear_cross_entropy."""
     counts, multiply = [], np.matmul
 

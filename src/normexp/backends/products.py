@@ -84,7 +84,10 @@ def habit_of(dtype: np.dtype[Any]) -> Habit:
         if not (_are_alike(48, dtype) and _are_alike(256, dtype)):
             return Habit(next((group for group in GROUPS if _are_alike(group, dtype, turned=True)), 1), False)
         alone = _trials(dtype)
-    for threads in (2, 4, 7):
+    most = max(POOL.most, BLAS.threads())  # more, on fewer CPUs, wait for one another, and BLAS is never given them
+    for threads in sorted({2, 4, 7, most}):
+        if threads > most:
+            break
         with BLAS.exactly(threads):
             if _trials(dtype) != alone:
                 return Habit(0, False)

@@ -72,6 +72,11 @@ class BlasThreads:
                     _restore(self._limit)
                     self._limit = None
 
+    @staticmethod
+    def threads() -> int:
+        """How many BLAS may use now; 1 where there is none."""
+        return max((library.get_num_threads() for library in _libraries().lib_controllers), default=1)
+
     @contextmanager
     def exactly(self, threads: int) -> Iterator[None]:
         """Let BLAS use so many threads for a moment, whoever is within ``at_most``; entering and leaving that waits.
